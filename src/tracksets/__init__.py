@@ -1,0 +1,67 @@
+"""Score every event of a ROOT file from its variable-size set of tracks.
+
+Names are loaded on first use, so that `import tracksets` stays fast and JAX does not start before
+it is needed.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from tracksets._version import __version__
+
+if TYPE_CHECKING:
+    from tracksets.blocks import Block, pack, unpack
+    from tracksets.errors import TracksetsError
+    from tracksets.fitting import Training
+    from tracksets.inputs import Collection, Inputs
+    from tracksets.network import DeepSet, Model
+    from tracksets.pooling import pool, pooling_matrix
+    from tracksets.scorer import Scorer, load
+    from tracksets.training import fit
+
+_HOMES = {
+    "Block": "blocks",
+    "Collection": "inputs",
+    "DeepSet": "network",
+    "Inputs": "inputs",
+    "Model": "network",
+    "Scorer": "scorer",
+    "TracksetsError": "errors",
+    "Training": "fitting",
+    "fit": "training",
+    "load": "scorer",
+    "pack": "blocks",
+    "pool": "pooling",
+    "pooling_matrix": "pooling",
+    "unpack": "blocks",
+}
+
+__all__ = (
+    "Block",
+    "Collection",
+    "DeepSet",
+    "Inputs",
+    "Model",
+    "Scorer",
+    "TracksetsError",
+    "Training",
+    "__version__",
+    "fit",
+    "load",
+    "pack",
+    "pool",
+    "pooling_matrix",
+    "unpack",
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tracksets' has no attribute {name!r}")
+    value = getattr(import_module(f"tracksets.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

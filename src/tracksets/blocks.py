@@ -1,0 +1,271 @@
+"""`JaggedInputs` in, `Block`s of one fixed shape out; and back, one value per event.
+
+Whole events are packed one after the other, in order, until the next one does not fit. An event
+larger than a block gets a block of its own, of a larger size from a short ladder.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import awkward as ak
+import jax
+import numpy as np
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+
+from tracksets.errors import ConfigError, DataError
+from tracksets.features import JaggedInputs, jagged_inputs
+from tracksets.inputs import Inputs
+from tracksets.jagged import Axis
+from tracksets.pooling import BCOO, pooling_matrix
+
+__all__ = ("Block", "Shape", "pack", "pack_inputs", "unpack")
+
+DEFAULT_TRACKS = 16384
+LADDER = 4
+"""Each larger block has this many times the slots of the one before."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The slots of a block.
+
+    Attributes
+    ----------
+    tracks
+        Track slots by collection.
+    events
+        Event slots.
+    """
+
+    tracks: Mapping[str, int]
+    events: int
+
+    @staticmethod
+    def for_multiplicities(
+        counts: Mapping[str, NDArray[np.int64]],
+        block_tracks: int = DEFAULT_TRACKS,
+        block_events: int | None = None,
+    ) -> "Shape":
+        """Choose slots that typical events fill evenly.
+
+        Parameters
+        ----------
+        counts
+            Tracks per event of each collection.
+        block_tracks
+            Track slots of the collection with most tracks; the others get slots in proportion.
+        block_events
+            Event slots; by default as many as a block of such events holds, two standard
+            deviations above the mean.
+
+        Raises
+        ------
+        ConfigError
+            If a size is not positive.
+        """
+        if block_tracks < 1 or (block_events is not None and block_events < 1):
+            raise ConfigError("a block needs at least one track slot and one event slot")
+        n_event = max(len(next(iter(counts.values()))), 1)
+        means = {name: max(float(each.sum()) / n_event, 1e-3) for name, each in counts.items()}
+        largest = max(means, key=lambda name: means[name])
+        tracks = {}
+        for name, mean in means.items():
+            slots = block_tracks * mean / means[largest]
+            if name != largest:  # room for fluctuations, so that the largest one fills up
+                spread = float(counts[name].std()) if len(counts[name]) else 0.0
+                slots += 3 * spread * np.sqrt(block_tracks / means[largest]) + 8
+            tracks[name] = int(np.ceil(slots))
+        if block_events is None:
+            mean = means[largest]
+            spread = float(counts[largest].std()) if len(counts[largest]) else 0.0
+            expected = block_tracks / max(mean, 1.0)
+            fluctuation = np.sqrt(expected) * spread / max(mean, 1.0)
+            block_events = int(np.ceil(expected + 2 * fluctuation + 1))
+        return Shape(tracks, block_events)
+
+    def rung(self, k: int) -> "Shape":
+        """Return the shape with `LADDER**k` times the track slots."""
+        return Shape({name: n * LADDER**k for name, n in self.tracks.items()}, self.events)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Block:
+    """A fixed-size batch of whole events, ready for a compiled function.
+
+    A pytree: pass it to `jax.jit` as it is.
+
+    Attributes
+    ----------
+    tracks
+        By collection: features of each track slot, float32, shape (track_slot, feature).
+        Padding is zero.
+    rows
+        By collection: the event slot of each track slot, rising, int32, shape (track_slot,).
+        Padding points to `n_event_slots`, out of bounds.
+    event
+        Event-level features, float32, shape (event_slot, event_feature).
+    mask
+        Whether an event slot is used, bool, shape (event_slot,). Used ones come first.
+    n_track
+        By collection: track slots in use, int32 scalars.
+    """
+
+    tracks: dict[str, Float[NDArray[Any] | jax.Array, "track feature"]]
+    rows: dict[str, Int[NDArray[Any] | jax.Array, " track"]]
+    event: Float[NDArray[Any] | jax.Array, "event feature"]
+    mask: NDArray[np.bool_] | jax.Array
+    n_track: dict[str, Any]
+
+    @property
+    def features(self) -> dict[str, Float[NDArray[Any] | jax.Array, "track feature"]]:
+        """The same as `tracks`."""
+        return self.tracks
+
+    @property
+    def pooling(self) -> dict[str, BCOO]:
+        """By collection: the 0/1 matrix of shape (event_slot, track_slot).
+
+        Row j has ones where the tracks of event j stand. It stores one entry per track slot,
+        whatever the data; those of padding are out of bounds.
+        """
+        return {name: pooling_matrix(rows, len(self.mask)) for name, rows in self.rows.items()}
+
+    @property
+    def n_event(self) -> int:
+        """Number of events, without padding. Not for use under `jax.jit`."""
+        return int(np.count_nonzero(self.mask))
+
+
+def pack(
+    events: ak.Array,
+    inputs: Inputs,
+    block_tracks: int = DEFAULT_TRACKS,
+    block_events: int | None = None,
+) -> Iterator[Block]:
+    """Pack events into blocks of one fixed shape, in order.
+
+    Every event and every track is in exactly one block. `unpack` is the way back.
+
+    Parameters
+    ----------
+    events
+        `n * {Track: var * {pt: float32, ...}}` or `n * {Track_pt: var * float32, ...}`.
+    inputs
+        What to see of them.
+    block_tracks
+        Track slots of the collection with most tracks.
+    block_events
+        Event slots. By default chosen from the multiplicities of `events`; state it to get the
+        same shape for other events.
+
+    Yields
+    ------
+    Block
+        An event with more tracks than slots is alone in a block with 4, 16, ... times as many
+        track slots.
+
+    Examples
+    --------
+    >>> import awkward as ak
+    >>> events = ak.Array({"Track_pt": [[1.0, 2.0], [], [3.0]]})
+    >>> inputs = Inputs(collections={"Track": {"features": ["pt"]}})
+    >>> [block] = pack(events, inputs, block_tracks=4, block_events=3)
+    >>> block.pooling["Track"].todense() @ block.tracks["Track"]
+    Array([[3.],
+           [0.],
+           [3.]], dtype=float32)
+    """
+    jagged = jagged_inputs(events, inputs)
+    shape = Shape.for_multiplicities(jagged.counts, block_tracks, block_events)
+    return pack_inputs(jagged, shape)
+
+
+def pack_inputs(
+    jagged: JaggedInputs, shape: Shape, order: Int[np.ndarray, " event"] | None = None
+) -> Iterator[Block]:
+    """Pack flat inputs; see `pack`.
+
+    Parameters
+    ----------
+    jagged
+        Flat inputs.
+    shape
+        The slots of a block.
+    order
+        Pack these events (indices), in this order, instead of all as they come.
+    """
+    axes = jagged.axes
+    if order is not None:
+        axes = {name: Axis(axis.counts[order]) for name, axis in axes.items()}
+    n_event = jagged.n_event if order is None else len(order)
+    start = 0
+    while start < n_event:
+        stop, rung = _next_block(axes, start, n_event, shape)
+        if order is None:
+            part = jagged.slice(start, stop)
+        else:
+            part = jagged.take(order[start:stop])
+        yield _block(part, shape.rung(rung))
+        start = stop
+
+
+def _next_block(
+    axes: Mapping[str, Axis], start: int, n_event: int, shape: Shape
+) -> tuple[int, int]:
+    """Return the end of the block that starts with event `start`, and its rung of the ladder."""
+    stop = min(start + shape.events, n_event)
+    rung = 0
+    for name, axis in axes.items():
+        slots = shape.tracks[name]
+        fits = int(np.searchsorted(axis.offsets, axis.offsets[start] + slots, "right")) - 1
+        stop = min(stop, max(fits, start + 1))
+        while axis.counts[start] > slots * LADDER**rung:
+            rung += 1
+    return (start + 1, rung) if rung else (stop, 0)
+
+
+def _block(part: JaggedInputs, shape: Shape) -> Block:
+    """Copy events into the first slots of a block, and fill the others with padding."""
+    n = part.n_event
+    tracks, rows, n_track = {}, {}, {}
+    for name, source in part.tracks.items():
+        used, slots = len(source), shape.tracks[name]
+        tracks[name] = np.empty((slots, source.shape[1]), np.float32)
+        tracks[name][:used] = source
+        tracks[name][used:] = 0
+        rows[name] = np.empty(slots, np.int32)
+        rows[name][:used] = np.repeat(np.arange(n, dtype=np.int32), part.counts[name])
+        rows[name][used:] = shape.events
+        n_track[name] = np.int32(used)
+    event = np.zeros((shape.events, part.event.shape[1]), np.float32)
+    event[:n] = part.event
+    return Block(tracks, rows, event, np.arange(shape.events) < n, n_track)
+
+
+def unpack(values: Iterable[Any], blocks: Iterable[Block]) -> NDArray[Any]:
+    """Return one value per event, in the original order: the inverse of `pack`.
+
+    Parameters
+    ----------
+    values
+        One array per block, shape (event_slot, ...).
+    blocks
+        The blocks that they belong to.
+
+    Raises
+    ------
+    DataError
+        If there are more or fewer arrays than blocks, or one has another number of rows.
+    """
+    values, blocks = list(values), list(blocks)
+    if len(values) != len(blocks):
+        raise DataError(f"{len(values)} arrays of values for {len(blocks)} blocks")
+    parts = []
+    for each, block in zip(values, blocks, strict=True):
+        if len(each) != len(block.mask):
+            raise DataError(f"{len(each)} values for a block of {len(block.mask)} event slots")
+        parts.append(np.asarray(each)[np.asarray(block.mask)])
+    return np.concatenate(parts) if parts else np.empty(0, np.float32)

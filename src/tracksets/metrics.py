@@ -1,0 +1,89 @@
+"""Figures of merit, for weights of any sign: truth and scores in, numbers and curves out."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+
+from tracksets.errors import DataError
+
+__all__ = ("Roc", "roc", "roc_auc")
+
+
+@dataclass(frozen=True)
+class Roc:
+    """Efficiencies of the cuts `score >= threshold`, from the tightest to the loosest.
+
+    Attributes
+    ----------
+    threshold, signal, background
+        Cut, and weighted efficiency of signal and of background; shape (n_cut,). The first cut
+        keeps nothing.
+    """
+
+    threshold: Float[np.ndarray, " cut"]
+    signal: Float[np.ndarray, " cut"]
+    background: Float[np.ndarray, " cut"]
+
+    @property
+    def auc(self) -> float:
+        """Area under the curve of signal over background efficiency.
+
+        It is the weighted fraction of pairs in which the signal event has the larger score, ties
+        counted half; this holds for weights of any sign, where the area may leave [0, 1].
+        """
+        return float(np.trapezoid(self.signal, self.background))
+
+
+def roc(is_signal: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> Roc:
+    """Compute the receiver operating characteristic.
+
+    Negative weights are summed as they are: a negative event undoes a positive one at the same
+    score. Nothing is dropped or clipped.
+
+    Parameters
+    ----------
+    is_signal
+        0 or 1, shape (n_event,).
+    scores
+        Shape (n_event,).
+    weights
+        Shape (n_event,); 1 by default.
+
+    Raises
+    ------
+    DataError
+        If lengths differ, a score is not finite, or the weights of a class sum to zero.
+    """
+    truth = np.asarray(is_signal).astype(bool)
+    values = np.asarray(scores, np.float64)
+    w = np.ones(len(truth)) if weights is None else np.asarray(weights, np.float64)
+    if not truth.shape == values.shape == w.shape or truth.ndim != 1:
+        raise DataError(f"{truth.shape} truths, {values.shape} scores and {w.shape} weights")
+    if not (np.isfinite(values).all() and np.isfinite(w).all()):
+        raise DataError("scores and weights must be finite")
+    sums = {"signal": float(w[truth].sum()), "background": float(w[~truth].sum())}
+    for name, total in sums.items():
+        if total == 0:
+            raise DataError(f"the weights of the {name} events sum to zero, or there are none")
+    order = np.argsort(-values, kind="stable")
+    values, truth, w = values[order], truth[order], w[order]
+    last = np.flatnonzero(np.diff(values, append=-np.inf))  # the last event of each score
+    signal = np.cumsum(np.where(truth, w, 0))[last] / sums["signal"]
+    background = np.cumsum(np.where(truth, 0, w))[last] / sums["background"]
+    start = np.zeros(1)
+    return Roc(
+        np.concatenate([[np.inf], values[last]]),
+        np.concatenate([start, signal]),
+        np.concatenate([start, background]),
+    )
+
+
+def roc_auc(is_signal: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:
+    """Area under the ROC curve; see `roc`.
+
+    >>> roc_auc([0, 0, 1, 1], [0.1, 0.4, 0.4, 0.8])
+    0.875
+    """
+    return roc(is_signal, scores, weights).auc

@@ -1,0 +1,105 @@
+"""A header and named arrays in, one safetensors file out; and back.
+
+The file holds numbers and JSON, nothing that could be executed: no pickle, no code.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors import numpy as safetensors
+
+from tracksets.errors import ModelError
+
+__all__ = ("FORMAT_VERSION", "read_model", "write_model")
+
+FORMAT_VERSION = 1
+_KEY = "tracksets"
+
+
+def write_model(
+    path: str | os.PathLike[str], header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]
+) -> None:
+    """Write a model file; it appears complete or not at all.
+
+    Parameters
+    ----------
+    path
+        Where to.
+    header
+        What JSON can say.
+    arrays
+        By name.
+    """
+    path = Path(path)
+    text = json.dumps({"format_version": FORMAT_VERSION, **header}, sort_keys=True)
+    content = safetensors.save(
+        {name: np.ascontiguousarray(array) for name, array in sorted(arrays.items())},
+        metadata={_KEY: text},
+    )
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def read_model(
+    path: str | os.PathLike[str],
+) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Read a model file.
+
+    Returns
+    -------
+    tuple
+        The header and the arrays.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, truncated, not a model, or of another format version.
+    """
+    if not Path(path).is_file():
+        raise ModelError(f"no model file {path}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            text = (file.metadata() or {}).get(_KEY)
+            if text is None:
+                raise ModelError(
+                    f"{path} is a safetensors file, but not one that tracksets wrote (it has no "
+                    f"'{_KEY}' header)"
+                )
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except ModelError:
+        raise
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelError(f"{path} is not a model file, or truncated: {error}") from None
+    try:
+        header = json.loads(text)
+        version = header["format_version"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ModelError(f"{path}: the header is not what a model file has") from None
+    if version != FORMAT_VERSION:
+        raise ModelError(
+            f"{path} has format version {version!r}; this version of tracksets reads "
+            f"{FORMAT_VERSION}. Use the version of tracksets that wrote it, or train again"
+        )
+    return header, arrays

@@ -1,0 +1,275 @@
+"""A `Block` in, one output per event slot out: the Deep Set `rho(pool(phi(x)))`.
+
+Zaheer et al., Deep Sets, NeurIPS 2017 (arXiv:1703.06114); with particles as elements it is the
+Particle Flow Network of Komiske, Metodiev, Thaler, JHEP 01 (2019) 121 (arXiv:1810.05165).
+"""
+
+from collections.abc import Callable, Mapping
+from functools import cached_property, lru_cache
+from typing import Annotated, Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+from pydantic import Field
+
+from tracksets.blocks import Block
+from tracksets.inputs import Configuration
+from tracksets.pooling import Pooling, pool_chunks
+from tracksets.scaling import Scaling
+
+__all__ = ("Architecture", "DeepSet", "Model", "compiled")
+
+_ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
+    "relu": jax.nn.relu,
+    "gelu": jax.nn.gelu,
+    "silu": jax.nn.silu,
+    "tanh": jnp.tanh,
+}
+Width = Annotated[int, Field(gt=0, le=65536)]
+
+
+class Model(Configuration):
+    """Configuration of a Deep Set.
+
+    Parameters
+    ----------
+    phi
+        Widths of the layers that every track passes, each followed by the activation. The last
+        one is the size of the latent.
+    rho
+        Widths of the hidden layers behind the pooling. A linear layer to the outputs follows.
+    pool
+        Poolings over the tracks of an event; their results are concatenated.
+    activation
+        `relu`, `gelu`, `silu` or `tanh`.
+    """
+
+    phi: Annotated[tuple[Width, ...], Field(min_length=1)] = (128, 128, 128)
+    rho: tuple[Width, ...] = (128, 128)
+    pool: Annotated[tuple[Pooling, ...], Field(min_length=1)] = ("sum",)
+    activation: Literal["relu", "gelu", "silu", "tanh"] = "relu"
+
+
+class Architecture(Configuration):
+    """Everything that decides the shapes of a network's arrays, and nothing else.
+
+    Parameters
+    ----------
+    model
+        The configuration of the network.
+    tracks
+        Features per track, by collection.
+    event
+        Event-level features.
+    outputs
+        Numbers that come out per event.
+    """
+
+    model: Model
+    tracks: tuple[tuple[str, int], ...]
+    event: int
+    outputs: int
+
+
+class Constant(nnx.Variable):  # type: ignore[type-arg]
+    """An array of the network that training leaves alone."""
+
+
+class Standardise(nnx.Module):
+    """`(x - shift) * scale`, with constants from the training data."""
+
+    def __init__(self, width: int) -> None:
+        self.shift = Constant(jnp.zeros(width))
+        self.scale = Constant(jnp.ones(width))
+
+    def __call__(self, x: Float[Array, "n feature"]) -> Float[Array, "n feature"]:
+        return (x - self.shift[None, :]) * self.scale[None, :]
+
+    def set(self, scaling: Scaling) -> None:
+        """Take over constants."""
+        self.shift[...] = jnp.asarray(scaling.shift)
+        self.scale[...] = jnp.asarray(scaling.scale)
+
+
+class Dense(nnx.Module):
+    """Feed-forward layers, each followed by the activation.
+
+    Weights are drawn as He et al. (arXiv:1502.01852) propose for rectified activations.
+    """
+
+    def __init__(
+        self, n_in: int, widths: tuple[int, ...], activation: str, *, rngs: nnx.Rngs
+    ) -> None:
+        self.layers = nnx.List([])
+        for width in widths:
+            self.layers.append(
+                nnx.Linear(n_in, width, kernel_init=nnx.initializers.he_uniform(), rngs=rngs)
+            )
+            n_in = width
+        self.activation = activation
+
+    def __call__(self, x: Float[Array, "n feature"]) -> Float[Array, "n latent"]:
+        for layer in self.layers:
+            x = _ACTIVATIONS[self.activation](x @ layer.kernel[...] + layer.bias[...][None, :])
+        return x
+
+
+class DeepSet(nnx.Module):
+    """`rho(concatenate(pool(phi_c(tracks_c)) for each collection c, event features))`.
+
+    Invariant under the order of the tracks of an event. The outputs are logits, or standardised
+    targets; the scorer's link function makes scores of them.
+
+    Parameters
+    ----------
+    model
+        Layers and poolings.
+    tracks
+        Features per track, by collection.
+    event
+        Event-level features.
+    outputs
+        Numbers per event.
+    rngs
+        Random state for the initial weights.
+
+    Examples
+    --------
+    >>> from flax import nnx
+    >>> network = DeepSet(Model(phi=[8], rho=[8]), {"Track": 2}, rngs=nnx.Rngs(0))
+    >>> network.phi["Track"].layers[0].kernel.shape
+    (2, 8)
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        tracks: Mapping[str, int],
+        event: int = 0,
+        outputs: int = 1,
+        *,
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.model = model
+        self.scaling = nnx.Dict({name: Standardise(width) for name, width in tracks.items()})
+        self.event_scaling = Standardise(event)
+        self.phi = nnx.Dict(
+            {
+                name: Dense(width, model.phi, model.activation, rngs=rngs)
+                for name, width in tracks.items()
+            }
+        )
+        pooled = len(tracks) * len(model.pool) * model.phi[-1]
+        self.rho = Dense(pooled + event, model.rho, model.activation, rngs=rngs)
+        last = model.rho[-1] if model.rho else pooled + event
+        # Small initial outputs: the first steps would otherwise be spent on shrinking them, as
+        # sums over many tracks are large.
+        self.out = nnx.Linear(
+            last,
+            outputs,
+            kernel_init=nnx.initializers.variance_scaling(0.1, "fan_in", "normal"),
+            rngs=rngs,
+        )
+
+    def __call__(
+        self, block: Block, *, chunk: int | None = None, skip_padding: bool = False
+    ) -> Float[Array, "event output"]:
+        """Compute the outputs of all event slots; those of padding mean nothing.
+
+        Parameters
+        ----------
+        block
+            Packed events.
+        chunk
+            Tracks to compute at a time; by default what suits the back end.
+        skip_padding
+            Don't compute chunks of padding. Faster, but without a reverse-mode derivative.
+        """
+        n_event = block.mask.shape[0]
+        chunk = chunk or default_chunk()
+        parts = []
+        for name, phi in self.phi.items():
+            scaling = self.scaling[name]
+            parts.append(
+                pool_chunks(
+                    lambda x, phi=phi, scaling=scaling: phi(scaling(x)),
+                    jnp.asarray(block.tracks[name]),
+                    jnp.asarray(block.rows[name]),
+                    n_event,
+                    self.model.pool,
+                    chunk,
+                    block.n_track[name] if skip_padding else None,
+                )
+            )
+        parts.append(self.event_scaling(jnp.asarray(block.event)))
+        latent = self.rho(jnp.concatenate(parts, axis=1))
+        return latent @ self.out.kernel[...] + self.out.bias[...][None, :]
+
+
+def default_chunk() -> int:
+    """Tracks per chunk: what fits the second-level cache of a CPU; on accelerators, all."""
+    return 1024 if jax.default_backend() == "cpu" else 2**30
+
+
+class Compiled:
+    """The compiled functions of one architecture; made once per process, see `compiled`."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        self.architecture = architecture
+        self.traces = 0
+        self.graph = nnx.graphdef(nnx.eval_shape(lambda: self._new(0)))
+        self.outputs = jax.jit(self._outputs)
+
+    def _new(self, seed: int) -> DeepSet:
+        a = self.architecture
+        return DeepSet(a.model, dict(a.tracks), a.event, a.outputs, rngs=nnx.Rngs(seed))
+
+    def new(self, seed: int) -> DeepSet:
+        """Make a network with random weights."""
+        return self._new(seed)
+
+    def _outputs(self, state: Any, block: Block) -> Array:
+        self.traces += 1  # runs when JAX traces, not when it computes
+        network: DeepSet = nnx.merge(self.graph, state)
+        return network(block, skip_padding=True)
+
+    def to_arrays(self, state: Any) -> dict[str, np.ndarray]:
+        """Name every array of a network's state: `phi.Track.layers.0.kernel`."""
+        return {
+            ".".join(map(str, path)): np.asarray(leaf[...])
+            for path, leaf in nnx.to_flat_state(state)
+        }
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """By name: the shape of every array of the state."""
+        return {
+            ".".join(map(str, path)): tuple(leaf.shape)
+            for path, leaf in nnx.to_flat_state(self._abstract)
+        }
+
+    @cached_property
+    def _abstract(self) -> Any:
+        return nnx.state(nnx.eval_shape(lambda: self._new(0)))
+
+    def to_state(self, arrays: Mapping[str, np.ndarray]) -> Any:
+        """Turn named arrays, of the shapes that `shapes` says, into a network's state."""
+        return nnx.from_flat_state(
+            [
+                (path, leaf.replace(jnp.asarray(arrays[".".join(map(str, path))])))
+                for path, leaf in nnx.to_flat_state(self._abstract)
+            ]
+        )
+
+
+@lru_cache(maxsize=64)
+def compiled(architecture: Architecture) -> Compiled:
+    """Return the compiled functions of an architecture, the same ones for the same architecture.
+
+    They live at module level so that a scorer that is unpickled for every chunk of data, as coffea
+    does, finds them compiled.
+    """
+    return Compiled(architecture)

@@ -1,0 +1,265 @@
+"""File names in, awkward arrays of the wanted branches out, a chunk of events at a time.
+
+This and `writing.py` are the only modules that touch ROOT files.
+"""
+
+import glob
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import Any
+
+import awkward as ak
+import uproot
+
+from tracksets.errors import DataError, FileError, MissingExtraError, near_misses
+from tracksets.fields import Fields, Path
+
+__all__ = ("CHUNK_EVENTS", "Tree", "expand", "open_tree", "split_name")
+
+CHUNK_EVENTS = 50_000
+"""Events to read at a time, about; boundaries follow the clusters of the tree."""
+
+
+def split_name(name: str | os.PathLike[str]) -> tuple[str, str | None]:
+    """Split `file.root:Events` into file and tree; the tree is None if it is not said.
+
+    >>> split_name("root://server//store/data.root:dir/Events")
+    ('root://server//store/data.root', 'dir/Events')
+    """
+    text = os.fspath(name)
+    head, colon, tail = text.rpartition(":")
+    if colon and tail and not tail.startswith("//") and not FilePath(text).exists():
+        return head, tail
+    return text, None
+
+
+def is_remote(path: str) -> bool:
+    """Whether a path is a URL."""
+    return "://" in path
+
+
+def expand(names: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[str]:
+    """Expand patterns into file names, each with its tree if one is said; in order, once each.
+
+    Parameters
+    ----------
+    names
+        One or several of `file.root`, `data*.root`, `data*.root:Events`.
+
+    Raises
+    ------
+    FileError
+        If there are no names, or one matches no file.
+    """
+    if isinstance(names, (str, os.PathLike)):
+        names = [names]
+    files: dict[str, None] = {}
+    for name in names:
+        path, tree = split_name(name)
+        suffix = f":{tree}" if tree else ""
+        if is_remote(path) or FilePath(path).exists():
+            files[path + suffix] = None
+            continue
+        matches = sorted(glob.glob(path, recursive=True))  # noqa: PTH207  # absolute patterns too
+        if not matches:
+            raise FileError(_no_file(path))
+        files.update(dict.fromkeys(match + suffix for match in matches))
+    if not files:
+        raise FileError("the list of files is empty")
+    return list(files)
+
+
+def _no_file(path: str) -> str:
+    folder = FilePath(path).parent
+    if glob.has_magic(path):
+        return f"no file matches {path}"
+    if not folder.is_dir():
+        return f"no file {path}: there is no folder {folder}"
+    listed = near_misses(FilePath(path).name, [each.name for each in folder.iterdir()])
+    return f"no file {path}; in that folder: {listed}"
+
+
+@dataclass(frozen=True)
+class Tree:
+    """An open tree.
+
+    Attributes
+    ----------
+    path, name
+        Of the file, and of the tree in it.
+    n_event
+        Entries.
+    fields
+        The branches.
+    source
+        What uproot gives: a TTree or an RNTuple.
+    """
+
+    path: str
+    name: str
+    n_event: int
+    fields: Fields
+    source: Any
+
+    @property
+    def is_rntuple(self) -> bool:
+        """Whether it is an RNTuple, not a TTree."""
+        return not isinstance(self.source, uproot.TTree)
+
+    def read(self, paths: Sequence[Path], start: int = 0, stop: int | None = None) -> ak.Array:
+        """Read columns of the events from `start` to before `stop`, and nothing else.
+
+        Returns
+        -------
+        ak.Array
+            A record with one field per branch, as they are called in the tree.
+
+        Raises
+        ------
+        FileError
+            If a branch cannot be read.
+        """
+        stop = self.n_event if stop is None else stop
+        wanted = {path[0] if not self.is_rntuple else ".".join(path) for path in paths}
+        if not wanted:
+            return ak.Array([{}] * (stop - start)) if stop > start else ak.Array([])
+        try:
+            if self.is_rntuple:
+                array = self.source.arrays(
+                    filter_name=lambda name: name in wanted, entry_start=start, entry_stop=stop
+                )
+            else:
+                array = self.source.arrays(
+                    filter_branch=lambda branch: branch.name in wanted,
+                    entry_start=start,
+                    entry_stop=stop,
+                )
+        except Exception as error:  # damaged files raise anything
+            raise FileError(
+                f"{self.path}, tree {self.name}, events {start} to {stop}: cannot read "
+                f"{', '.join(sorted(wanted))}: {_reason(error)}. The file may be damaged or "
+                "truncated"
+            ) from error
+        if len(array) != stop - start:
+            raise FileError(
+                f"{self.path}, tree {self.name}: {len(array)} events read where {stop - start} "
+                f"were expected (from {start} to {stop}): the file is damaged"
+            )
+        return array
+
+    def chunks(
+        self, paths: Sequence[Path], events: int = CHUNK_EVENTS
+    ) -> Iterator[tuple[int, int]]:
+        """Split the entries into runs of about `events`, at boundaries of clusters."""
+        edges = [0, self.n_event]
+        if not self.is_rntuple and paths:
+            wanted = {path[0] for path in paths}
+            edges = self.source.common_entry_offsets(
+                filter_branch=lambda branch: branch.name in wanted
+            )
+        start = 0
+        for left, right in zip(edges[:-1], edges[1:], strict=True):
+            if right - start > events and left > start:
+                yield start, left
+                start = left
+            while right - start > 2 * events:  # one huge cluster
+                yield start, start + events
+                start += events
+        if start < self.n_event:
+            yield start, self.n_event
+
+
+def _reason(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+@contextmanager
+def open_tree(name: str | os.PathLike[str], tree: str | None = None) -> Iterator[Tree]:
+    """Open a tree.
+
+    Parameters
+    ----------
+    name
+        `file.root` or `file.root:Events`.
+    tree
+        The tree, if `name` doesn't say it. Not needed where there is only one.
+
+    Raises
+    ------
+    FileError
+        If there is no such file or tree, or the file is not a ROOT file, or truncated.
+    """
+    path, said = split_name(name)
+    with _open_file(path) as file:
+        yield _find_tree(file, path, said or tree)
+
+
+@contextmanager
+def _open_file(path: str) -> Iterator[Any]:
+    if not is_remote(path) and not FilePath(path).is_file():
+        if FilePath(path).is_dir():
+            raise FileError(f"{path} is a folder, not a ROOT file; give a pattern: {path}/*.root")
+        raise FileError(_no_file(path))
+    try:
+        file = uproot.open(path)
+    except ImportError as error:
+        extra = "xrootd" if path.startswith("root:") else "http"
+        package = "fsspec-xrootd" if extra == "xrootd" else "aiohttp"
+        raise MissingExtraError(package, extra, f"reading {path}") from error
+    except Exception as error:  # files that are not ROOT files raise anything
+        raise FileError(f"{path} is not a ROOT file, or truncated: {_reason(error)}") from error
+    with file:
+        yield file
+
+
+def trees_of(file: Any) -> dict[str, str]:
+    """Name the trees of an open file, without cycle numbers, and their classes."""
+    classes = file.classnames(recursive=True)
+    return {
+        key.split(";")[0]: kind
+        for key, kind in classes.items()
+        if kind in ("TTree", "TNtuple", "TNtupleD", "TChain") or "RNTuple" in kind
+    }
+
+
+def _find_tree(file: Any, path: str, name: str | None) -> Tree:
+    try:
+        trees = trees_of(file)
+    except Exception as error:
+        raise FileError(f"{path} is damaged or truncated: {_reason(error)}") from error
+    if name is None:
+        if len(trees) != 1:
+            listed = ", ".join(trees) or "none"
+            raise FileError(
+                f"{path} has {len(trees)} trees; say which one, as in {path}:Events. "
+                f"There are: {listed}"
+            )
+        [name] = trees
+    if name.split(";")[0] not in trees:
+        raise FileError(f"no tree {name!r} in {path}: {near_misses(name, trees)}")
+    try:
+        source = file[name]
+        n_event = int(source.num_entries)
+        fields = Fields(_paths(source), f"tree {name} of {path}")
+    except DataError:
+        raise
+    except Exception as error:
+        raise FileError(f"tree {name} of {path} is damaged: {_reason(error)}") from error
+    return Tree(path, name, n_event, fields, source)
+
+
+def _paths(source: Any) -> Iterator[Path]:
+    if isinstance(source, uproot.TTree):
+        for branch in source.itervalues(recursive=True):
+            if not len(branch.branches):
+                yield (branch.name,)
+        return
+    keys = source.keys()
+    parents = {key.rpartition(".")[0] for key in keys}
+    for key in keys:
+        if key not in parents:
+            yield tuple(key.split("."))

@@ -1,0 +1,307 @@
+"""Events in, one score per event out: everything needed in between, in one picklable object.
+
+A `Scorer` holds NumPy arrays and plain configuration. What JAX compiled and the parameters on the
+device live in caches of the process, keyed by architecture and by content, so that a scorer that is
+unpickled again and again is compiled once.
+"""
+
+import hashlib
+import json
+import os
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import Any, Self
+
+import awkward as ak
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from tracksets.blocks import Shape, pack_inputs
+from tracksets.errors import DataError, ModelError
+from tracksets.features import JaggedInputs, jagged_inputs
+from tracksets.fields import Columns, Fields
+from tracksets.inputs import Inputs, paths_of
+from tracksets.modelfile import read_model, write_model
+from tracksets.network import Architecture, Model, compiled
+from tracksets.targets import Task
+
+__all__ = ("Scorer", "load")
+
+_WINDOW_TRACKS = 2**21
+"""Tracks that are made into flat inputs at a time; bounds the memory of a call."""
+_IN_FLIGHT = 4
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A trained model with its inputs: call it on events to get scores.
+
+    Attributes
+    ----------
+    inputs
+        What the network sees.
+    model
+        Configuration of the network.
+    task
+        What the scores are.
+    arrays
+        By name: every array of the network, scaling included.
+    shape
+        Slots of the blocks that events are packed into.
+    summary
+        About the training: events, losses, versions. Plain JSON.
+
+    Examples
+    --------
+    >>> scorer = load("b_events.safetensors")               # doctest: +SKIP
+    >>> events["score"] = scorer(events)                    # doctest: +SKIP
+    """
+
+    inputs: Inputs
+    model: Model
+    task: Task
+    arrays: Mapping[str, NDArray[Any]] = field(repr=False)
+    shape: Shape
+    summary: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def __call__(self, events: ak.Array) -> ak.Array:
+        """Score every event.
+
+        The order of the events is kept, and an event without tracks gets a score too. Scores do
+        not depend on how the array is laid out or sliced, nor on the other events in it.
+
+        Parameters
+        ----------
+        events
+            `n * {Track: var * {pt: float32, ...}}` or `n * {Track_pt: var * float32, ...}`.
+
+        Returns
+        -------
+        ak.Array
+            `n * float32`; for several classes or targets `n * {class: float32, ...}`.
+
+        Raises
+        ------
+        DataError
+            If a branch is missing or holds what the inputs cannot take.
+        """
+        if not isinstance(events, ak.Array):
+            raise DataError(f"events must be an awkward array, not {type(events).__name__}")
+        if len(events) == 0 and not ak.fields(events):
+            return self._field(np.empty((0, self.task.outputs), np.float32))
+        return self._field(self.score(Columns(events)))
+
+    def score(self, columns: Columns, first_event: int = 0) -> Float[np.ndarray, "event score"]:
+        """Score columns that are looked up already; shape (n_event, n_score).
+
+        Parameters
+        ----------
+        columns
+            Of the events.
+        first_event
+            Number of the first one in its source, for messages.
+        """
+        results = [np.empty((0, self.task.outputs), np.float32)]
+        for start, stop in self._windows(columns):
+            part = jagged_inputs(columns.window(start, stop), self.inputs, first_event + start)
+            results.append(self.score_inputs(part))
+        return np.concatenate(results)
+
+    def score_inputs(self, jagged: JaggedInputs) -> Float[np.ndarray, "event score"]:
+        """Score flat inputs; shape (n_event, n_score)."""
+        functions, state = compiled(self.architecture), _device_state(self)
+        waiting: deque[tuple[Any, int]] = deque()
+        results = [np.empty((0, self.task.outputs), np.float32)]
+
+        def fetch() -> None:
+            outputs, n = waiting.popleft()
+            results.append(np.asarray(outputs)[:n])
+
+        for block in pack_inputs(jagged, self.shape):
+            # JAX computes in the background while the next block is packed.
+            waiting.append((functions.outputs(state, block), block.n_event))
+            if len(waiting) > _IN_FLIGHT:
+                fetch()
+        while waiting:
+            fetch()
+        return self.task.link(np.concatenate(results))
+
+    def _windows(self, columns: Columns) -> Iterator[tuple[int, int]]:
+        """Split events into runs of bounded numbers of tracks."""
+        paths = paths_of(self.inputs, columns.fields)
+        counts = np.ones(columns.n_event, np.int64)
+        for array in map(columns.array, paths):
+            if array.ndim > 1:
+                per_event = ak.fill_none(ak.num(array, axis=1), 0)
+                counts = np.maximum(counts, np.asarray(per_event))
+        filled = np.cumsum(counts) // _WINDOW_TRACKS
+        edges = np.flatnonzero(np.diff(filled)) + 1
+        yield from zip([0, *edges.tolist()], [*edges.tolist(), columns.n_event], strict=True)
+
+    def _field(self, scores: Float[np.ndarray, "event score"]) -> ak.Array:
+        names = self.task.score_names
+        if not names:
+            return ak.Array(np.ascontiguousarray(scores[:, 0]))
+        columns = [np.ascontiguousarray(scores[:, i]) for i in range(len(names))]
+        return ak.zip(dict(zip(names, columns, strict=True)), depth_limit=1)
+
+    def branches(self, source: Any = None) -> list[str]:
+        """List what the scorer reads.
+
+        Parameters
+        ----------
+        source
+            An awkward array, an uproot tree or a list of names: the branches or fields are those
+            found there. Without it (or with the name of a tree), the names that plain branches of
+            a tree would have: `Track_pt`, `PV_z`.
+
+        Raises
+        ------
+        DataError
+            If one is not there.
+        """
+        if source is None or isinstance(source, str):
+            return self._default_branches()
+        if isinstance(source, ak.Array):
+            fields = Fields.of(source)
+        else:
+            names: Sequence[str] = source.keys() if hasattr(source, "keys") else source
+            fields = Fields([(name,) for name in names], getattr(source, "object_path", "the list"))
+        return [".".join(path) for path in paths_of(self.inputs, fields)]
+
+    def _default_branches(self) -> list[str]:
+        from tracksets.expressions import parse
+
+        names: dict[str, None] = {}
+        for collection, config in self.inputs.collections.items():
+            naming = config.naming(collection)
+            for text in config.expressions():
+                for name in parse(text).names:
+                    spellings = list(naming.candidates(name))
+                    names[spellings[1] if len(spellings) > 1 else spellings[0]] = None
+        for text in self.inputs.event:
+            names.update(dict.fromkeys(parse(text).names))
+        return list(names)
+
+    @cached_property
+    def architecture(self) -> Architecture:
+        """What decides the shapes of the network's arrays."""
+        return Architecture(
+            model=self.model,
+            tracks=tuple(self.inputs.widths.items()),
+            event=self.inputs.event_width,
+            outputs=self.task.outputs,
+        )
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of everything that decides a score: inputs, network, parameters, task."""
+        digest = hashlib.sha256()
+        for part in (self.inputs, self.model, self.task):
+            digest.update(part.model_dump_json().encode())
+        for name, array in sorted(self.arrays.items()):
+            digest.update(f"{name} {array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one safetensors file with a JSON header; `load` is the way back."""
+        header = {
+            "inputs": self.inputs.model_dump(mode="json"),
+            "model": self.model.model_dump(mode="json"),
+            "task": self.task.model_dump(mode="json"),
+            "shape": {"tracks": dict(self.shape.tracks), "events": self.shape.events},
+            "summary": json.loads(json.dumps(self.summary)),
+        }
+        write_model(path, header, self.arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        ModelError
+            If the file is missing, truncated, not a model, or of another format version.
+        """
+        header, arrays = read_model(path)
+        try:
+            scorer = cls(
+                inputs=Inputs.model_validate(header["inputs"]),
+                model=Model.model_validate(header["model"]),
+                task=Task.model_validate(header["task"]),
+                arrays=arrays,
+                shape=_shape(header["shape"]),
+                summary=dict(header["summary"]),
+            )
+            scorer._check_arrays()
+        except (KeyError, TypeError, ValueError, ValidationError, RecursionError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ModelError(
+                f"{Path(path)} is damaged or not a tracksets model: {reason}"
+            ) from None
+        return scorer
+
+    def _check_arrays(self) -> None:
+        expected = compiled(self.architecture).shapes
+        if set(expected) != set(self.arrays):
+            odd = sorted(set(expected) ^ set(self.arrays))
+            raise ValueError(f"arrays missing or too many: {', '.join(odd)}")
+        for name, array in self.arrays.items():
+            if array.shape != expected[name] or array.dtype != np.float32:
+                raise ValueError(
+                    f"array {name} is {array.dtype} {array.shape}, expected float32 {expected[name]}"
+                )
+            if not np.isfinite(array).all():
+                raise ValueError(f"array {name} is not finite")
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Cached properties are cheap to make again, and an architecture pickles larger than hash.
+        return {name: self.__dict__[name] for name in self.__dataclass_fields__}
+
+
+def _shape(header: Mapping[str, Any]) -> Shape:
+    tracks = {str(name): int(n) for name, n in header["tracks"].items()}
+    events = int(header["events"])
+    if not all(0 < n <= 2**24 for n in (*tracks.values(), events)):
+        raise ValueError(f"block sizes out of range: {header}")
+    return Shape(tracks, events)
+
+
+def load(path: str | os.PathLike[str]) -> Scorer:
+    """Read a scorer from a model file.
+
+    Parameters
+    ----------
+    path
+        What `Scorer.save` or `tracksets train` wrote.
+
+    Raises
+    ------
+    ModelError
+        If the file is missing, truncated, not a model, or of another format version.
+    """
+    return Scorer.load(path)
+
+
+_states: "OrderedDict[str, Any]" = OrderedDict()
+_states_lock = Lock()
+_MOST_STATES = 32
+
+
+def _device_state(scorer: Scorer) -> Any:
+    """Return the parameters on the device; the latest few models stay there."""
+    with _states_lock:
+        state = _states.pop(scorer.hash, None)
+        if state is None:
+            state = compiled(scorer.architecture).to_state(scorer.arrays)
+        _states[scorer.hash] = state
+        while len(_states) > _MOST_STATES:
+            _states.popitem(last=False)
+        return state

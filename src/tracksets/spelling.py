@@ -1,0 +1,135 @@
+"""ROOT's spelling of an expression in, Python's out, with the way back to each character.
+
+`&&`, `||`, `!`, `? :`, `TMath::` and `std::` are C++; Python's parser reads the rest.
+"""
+
+import re
+from dataclasses import dataclass
+
+from tracksets.errors import ExpressionError
+
+__all__ = ("Spelled", "respell")
+
+_TOKEN = re.compile(
+    r"(?:TMath|std)::\w+(?:\(\))?|&&|\|\||!=|!|[<>=]=|[?:()\[\],]|\w+|\s+|.", re.DOTALL
+)
+
+_TMATH = {
+    "pi()": "pi",
+    "e()": "2.718281828459045",
+    "power": "pow",
+}
+
+
+@dataclass(frozen=True)
+class Spelled:
+    """Python's spelling, and the position in the original text of each of its characters."""
+
+    text: str
+    positions: tuple[int, ...]
+
+    def original(self, column: int) -> int:
+        """Return the column of the original text for a column of Python's spelling."""
+        if column < len(self.positions):
+            return self.positions[max(column, 0)]
+        return self.positions[-1] + 1 if self.positions else 0
+
+
+_Pieces = list[tuple[str, int]]
+
+
+def respell(text: str) -> Spelled:
+    """Translate.
+
+    Raises
+    ------
+    ExpressionError
+        If a `?` has no `:` or a bracket is not closed.
+    """
+    pieces: _Pieces = []
+    for match in _TOKEN.finditer(text):
+        token, at = match.group(), match.start()
+        if token in ("{", "}", "\n", "\r", ";", "\\", "#", '"', "'", "`", "@", "\0"):
+            raise ExpressionError(f"{token!r} is not allowed\n    {text}\n    {' ' * at}^")
+        pieces.append((_word(token), at))
+    if any(token == "?" for token, _ in pieces):
+        pieces = _conditionals(pieces, text)
+    spelled = "".join(token for token, _ in pieces)
+    positions = tuple(at for token, at in pieces for _ in token)
+    # Python reads leading blanks as an indent
+    blanks = len(spelled) - len(spelled.lstrip())
+    return Spelled(spelled[blanks:], positions[blanks:])
+
+
+def _word(token: str) -> str:
+    if token == "&&":
+        return " and "
+    if token == "||":
+        return " or "
+    if token == "!":
+        return "~"  # binds as tightly as in C++; `not` would not
+    if token in ("true", "false"):
+        return token.capitalize()
+    if token.startswith("TMath::"):
+        name = token.removeprefix("TMath::").lower()
+        return _TMATH.get(name, name)
+    return token.removeprefix("std::")
+
+
+def _conditionals(pieces: _Pieces, text: str) -> _Pieces:
+    """Rewrite `a ? b : c` as `where(a, b, c)` in every bracket and argument."""
+    done, rest = _clause(pieces, 0, text)
+    if rest < len(pieces):
+        at = pieces[rest][1]
+        raise ExpressionError(
+            f"{pieces[rest][0]!r} without its partner\n    {text}\n    {' ' * at}^"
+        )
+    return done
+
+
+def _clause(pieces: _Pieces, start: int, text: str) -> tuple[_Pieces, int]:
+    """Read up to a `,`, a `:` or a closing bracket of this level; return it and where it ended."""
+    test: _Pieces = []
+    i = start
+    while i < len(pieces):
+        token, at = pieces[i]
+        if token in ("(", "["):
+            inner, i = _arguments(pieces, i, text)
+            test += inner
+        elif token in (")", "]", ",", ":"):
+            break
+        elif token == "?":
+            chosen, i = _clause(pieces, i + 1, text)
+            if i >= len(pieces) or pieces[i][0] != ":":
+                raise ExpressionError(f"'?' without ':'\n    {text}\n    {' ' * at}^")
+            colon = pieces[i][1]
+            other, i = _clause(pieces, i + 1, text)
+            comma = [(",", at)]
+            return [
+                *[("where(", at), *test, *comma, *chosen],
+                *[(",", colon), *other, (")", colon)],
+            ], i
+        else:
+            test.append((token, at))
+            i += 1
+    return test, i
+
+
+def _arguments(pieces: _Pieces, start: int, text: str) -> tuple[_Pieces, int]:
+    opening, at = pieces[start]
+    closing = {"(": ")", "[": "]"}[opening]
+    done, i = [pieces[start]], start + 1
+    while True:
+        clause, i = _clause(pieces, i, text)
+        done += clause
+        if i >= len(pieces):
+            raise ExpressionError(f"{opening!r} is not closed\n    {text}\n    {' ' * at}^")
+        done.append(pieces[i])
+        if pieces[i][0] == closing:
+            return done, i + 1
+        if pieces[i][0] != ",":
+            wrong = pieces[i][1]
+            raise ExpressionError(
+                f"{pieces[i][0]!r} without its partner\n    {text}\n    {' ' * wrong}^"
+            )
+        i += 1

@@ -1,0 +1,146 @@
+"""Events and targets, or a configuration, in; a trained `Scorer` out."""
+
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+import awkward as ak
+import numpy as np
+from numpy.typing import NDArray
+
+from tracksets.blocks import Shape
+from tracksets.errors import DataError
+from tracksets.features import JaggedInputs, jagged_inputs
+from tracksets.fields import Columns
+from tracksets.fitting import Sample, Training, fit_network
+from tracksets.inputs import Inputs
+from tracksets.network import Architecture, Model
+from tracksets.progress import epochs_bar
+from tracksets.scaling import scalings
+from tracksets.scorer import Scorer
+from tracksets.targets import Task, task_of
+
+__all__ = ("fit", "fit_inputs", "split")
+
+
+def fit(
+    events: ak.Array,
+    targets: Any,
+    inputs: Inputs,
+    *,
+    weights: Any = None,
+    model: Model | None = None,
+    training: Training | None = None,
+    names: Sequence[str] = (),
+    progress: bool = True,
+) -> Scorer:
+    """Train a Deep Set on events in memory.
+
+    Parameters
+    ----------
+    events
+        `n * {Track: var * {pt: float32, ...}}` or `n * {Track_pt: var * float32, ...}`.
+    targets
+        Shape (n_event,): 0/1 or class indices; floats, or several columns, for a regression.
+    inputs
+        What the network sees.
+    weights
+        Weight of each event, shape (n_event,); may be negative. 1 by default.
+    model, training
+        Network and how to train it.
+    names
+        Names of the classes or targets.
+    progress
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    Scorer
+        With the parameters of the best epoch. The same seed gives the same scorer.
+
+    Raises
+    ------
+    DataError
+        If lengths differ, there is only one class, or a branch holds what inputs cannot take.
+    NonFiniteError
+        If a feature or the loss is not finite.
+    """
+    if not isinstance(events, ak.Array):
+        raise DataError(f"events must be an awkward array, not {type(events).__name__}")
+    task, values = task_of(targets, len(events), names)
+    jagged = jagged_inputs(Columns(events), inputs)
+    return fit_inputs(jagged, values, task, inputs, weights, model, training, progress)
+
+
+def fit_inputs(
+    jagged: JaggedInputs,
+    targets: NDArray[Any],
+    task: Task,
+    inputs: Inputs,
+    weights: Any = None,
+    model: Model | None = None,
+    training: Training | None = None,
+    progress: bool = True,
+) -> Scorer:
+    """Train on flat inputs; see `fit`."""
+    model, training = model or Model(), training or Training()
+    sample = Sample(
+        jagged, task.learnable(targets), _weights(weights, jagged.n_event).astype(np.float32)
+    )
+    chosen, held_out = split(jagged.n_event, training)
+    train, validation = sample.take(chosen), sample.take(held_out) if len(held_out) else None
+    for part, what in ((train, "training"), (validation, "validation")):
+        if part is not None and not part.weights.sum(dtype=np.float64) > 0:
+            raise DataError(f"the weights of the {what} events sum to zero or less")
+    if task.kind != "regression" and len(np.unique(train.targets)) < len(task.names):
+        raise DataError(
+            "the training part of the split has only one class; there are too few events"
+        )
+    architecture = Architecture(
+        model=model,
+        tracks=tuple(inputs.widths.items()),
+        event=inputs.event_width,
+        outputs=task.outputs,
+    )
+    constants = scalings(inputs, train.inputs, train.weights)
+    with epochs_bar(training.epochs, progress) as on_epoch:
+        fitted = fit_network(architecture, task, constants, train, validation, training, on_epoch)
+    scorer = Scorer(
+        inputs=inputs,
+        model=model,
+        task=task,
+        arrays=fitted.arrays,
+        shape=Shape.for_multiplicities(jagged.counts),
+        summary={
+            "events": {"training": train.inputs.n_event, "validation": len(held_out)},
+            "training": training.model_dump(mode="json"),
+            "best_epoch": fitted.best_epoch,
+            "history": [
+                {key: value for key, value in entry.items() if key != "seconds"}
+                for entry in fitted.history
+            ],
+            "versions": {name: version(name) for name in ("tracksets", "jax", "flax", "awkward")},
+        },
+    )
+    return scorer
+
+
+def split(n_event: int, training: Training) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Draw which events are trained on and which are held out; each in rising order."""
+    order = np.random.default_rng([training.seed, 0]).permutation(n_event)
+    n = round(training.validation * n_event)
+    return np.sort(order[n:]), np.sort(order[:n])
+
+
+def _weights(weights: Any, n_event: int) -> NDArray[np.float64]:
+    if weights is None:
+        return np.ones(n_event)
+    try:
+        values = np.asarray(weights, np.float64)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"weights must be one number per event: {error}") from None
+    if values.shape != (n_event,):
+        raise DataError(f"weights of shape {values.shape} for {n_event} events")
+    if not np.isfinite(values).all():
+        raise DataError(f"{int((~np.isfinite(values)).sum())} weights are NaN or infinite")
+    return values

@@ -1,0 +1,53 @@
+"""What all tests share: strict JAX, hypothesis profiles, where the files are."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+# Read when JAX is imported, and inherited by the processes that tests start. Strict dtype
+# promotion can't be set for everything: optax's bias correction raises a float to an integer count.
+os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
+
+import jax
+import pytest
+from hypothesis import HealthCheck, settings
+
+REPOSITORY = Path(__file__).parents[1]
+
+# The first example of a shape compiles, so times say nothing.
+settings.register_profile("dev", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "ci", settings.get_profile("dev"), derandomize=True, database=None, print_blob=True
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if "CI" in os.environ else "dev"))
+
+
+@pytest.fixture
+def strict_dtypes() -> Iterator[None]:
+    """Make JAX refuse implicit dtype promotion, for tests that don't run an optimiser."""
+    with jax.numpy_dtype_promotion("strict"):
+        yield
+
+
+@pytest.fixture(scope="session")
+def sample_data() -> Path:
+    """Return the folder of the small ROOT files that the repository ships."""
+    return REPOSITORY / "sample_data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Callable[[str], Path]:
+    """Return a function that finds an optional real file by name, or skips the test.
+
+    The files lie in the folder named by the environment variable TRACKSETS_TEST_DATA, or else in
+    shared/data beside the repository.
+    """
+    folder = Path(os.environ.get("TRACKSETS_TEST_DATA", REPOSITORY.parent / "shared" / "data"))
+
+    def find(name: str) -> Path:
+        path = folder / name
+        if not path.is_file():
+            pytest.skip(f"no file {name} in {folder}; set TRACKSETS_TEST_DATA to a folder with it")
+        return path
+
+    return find
