@@ -11,17 +11,20 @@ from tracksets._version import __version__
 
 if TYPE_CHECKING:
     from tracksets.blocks import Block, pack, unpack
+    from tracksets.config import Config
     from tracksets.errors import TracksetsError
     from tracksets.fitting import Training
     from tracksets.inputs import Collection, Inputs
+    from tracksets.labelling import label
     from tracksets.network import DeepSet, Model
     from tracksets.pooling import pool, pooling_matrix
     from tracksets.scorer import Scorer, load
-    from tracksets.training import fit
+    from tracksets.training import fit, train
 
 _HOMES = {
     "Block": "blocks",
     "Collection": "inputs",
+    "Config": "config",
     "DeepSet": "network",
     "Inputs": "inputs",
     "Model": "network",
@@ -29,16 +32,19 @@ _HOMES = {
     "TracksetsError": "errors",
     "Training": "fitting",
     "fit": "training",
+    "label": "labelling",
     "load": "scorer",
     "pack": "blocks",
     "pool": "pooling",
     "pooling_matrix": "pooling",
+    "train": "training",
     "unpack": "blocks",
 }
 
 __all__ = (
     "Block",
     "Collection",
+    "Config",
     "DeepSet",
     "Inputs",
     "Model",
@@ -47,10 +53,12 @@ __all__ = (
     "Training",
     "__version__",
     "fit",
+    "label",
     "load",
     "pack",
     "pool",
     "pooling_matrix",
+    "train",
     "unpack",
 )
 

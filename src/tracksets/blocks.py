@@ -91,7 +91,7 @@ class Shape:
 
 
 @jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Block:
     """A fixed-size batch of whole events, ready for a compiled function.
 
@@ -204,10 +204,7 @@ def pack_inputs(
     start = 0
     while start < n_event:
         stop, rung = _next_block(axes, start, n_event, shape)
-        if order is None:
-            part = jagged.slice(start, stop)
-        else:
-            part = jagged.take(order[start:stop])
+        part = jagged.slice(start, stop) if order is None else jagged.take(order[start:stop])
         yield _block(part, shape.rung(rung))
         start = stop
 
@@ -230,7 +227,9 @@ def _next_block(
 def _block(part: JaggedInputs, shape: Shape) -> Block:
     """Copy events into the first slots of a block, and fill the others with padding."""
     n = part.n_event
-    tracks, rows, n_track = {}, {}, {}
+    tracks: dict[str, NDArray[Any] | jax.Array] = {}
+    rows: dict[str, NDArray[Any] | jax.Array] = {}
+    n_track: dict[str, Any] = {}
     for name, source in part.tracks.items():
         used, slots = len(source), shape.tracks[name]
         tracks[name] = np.empty((slots, source.shape[1]), np.float32)

@@ -30,6 +30,11 @@ class ConfigError(TracksetsError, ValueError):
 class ExpressionError(ConfigError):
     """An expression cannot be parsed or evaluated."""
 
+    @classmethod
+    def at(cls, message: str, text: str, position: int) -> "ExpressionError":
+        """Make the error that points at one character of an expression."""
+        return cls(f"{message}\n    {text}\n    {' ' * position}^")
+
 
 class DataError(TracksetsError, ValueError):
     """An array holds what cannot be represented as one number per track or per event."""
@@ -64,7 +69,7 @@ def near_misses(name: str, known: Iterable[str], most: int = 5) -> str:
     "did you mean 'Track_pt'?"
     """
     known = list(dict.fromkeys(known))
-    folded = {each.lower(): each for each in known}
+    folded = {each.lower(): each for each in reversed(known)}
     close = [folded[each] for each in get_close_matches(name.lower(), folded, most, 0.7)]
     if close:
         return "did you mean " + " or ".join(repr(each) for each in close) + "?"

@@ -160,7 +160,7 @@ def fit_network(
     sample: Sample,
     validation: Sample | None,
     training: Training,
-    on_epoch: Callable[[dict[str, float]], None] = lambda entry: None,
+    on_epoch: Callable[[dict[str, float]], None] = lambda _entry: None,
 ) -> Fitted:
     """Train a network.
 
@@ -192,15 +192,14 @@ def fit_network(
     for name, constants in scaling[0].items():
         network.scaling[name].set(constants)
     network.event_scaling.set(scaling[1])
-    _, params, rest = nnx.split(network, nnx.Param, ...)
+    params, rest = nnx.state(network, nnx.Param, ...)
     opt_state = steps.optimiser.init(params)
     shape = Shape.for_multiplicities(
         sample.inputs.counts, training.block_tracks, training.block_events
     )
     random = np.random.default_rng([training.seed, 1])
     total = float(sample.weights.sum(dtype=np.float64))
-    n_block = max(1, round(sample.inputs.n_track / sum(shape.tracks.values())))
-    norm = np.float32(n_block / total)
+    norm = np.float32(_n_block(sample.inputs, shape) / total)
 
     best, best_loss, best_epoch = params, np.inf, 0
     history: list[dict[str, float]] = []
@@ -241,6 +240,12 @@ def fit_network(
             break
     arrays = functions.to_arrays(nnx.merge_state(best, rest))
     return Fitted(arrays, history, best_epoch)
+
+
+def _n_block(inputs: JaggedInputs, shape: Shape) -> float:
+    """Estimate into how many blocks events are packed: the scarcest kind of slot decides."""
+    filled = [len(inputs.tracks[name]) / slots for name, slots in shape.tracks.items()]
+    return max(1.0, inputs.n_event / shape.events, *filled)
 
 
 def _total(losses: list[Array], epoch: int, what: str) -> float:

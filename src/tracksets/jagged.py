@@ -4,6 +4,7 @@ A `Column` is what expressions work on. What cannot be represented as one number
 vector of numbers) per track or per event is refused here, never dropped or rounded.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -93,18 +94,20 @@ def column(array: ak.Array, name: str = "array") -> Column:
     DataError
         If a value is missing, or is not a number, or is nested too deep.
     """
-    layout = _present(ak.to_layout(ak.materialize(array)), name)
-    if layout.is_numpy and layout.data.ndim > 1:
-        layout = layout.to_RegularArray()
+    layout = _present(ak.to_layout(ak.materialize(array)), name, "event", lambda at: at)
     if not layout.is_list or _not_a_number(layout):
-        return Column(_numbers(layout, name))
+        return Column(_numbers(layout, name, lambda at: at))
     lists = layout.to_ListOffsetArray64(True)
     axis = Axis(np.diff(np.asarray(lists.offsets.data)))
-    tracks = _present(lists.content[: axis.n_track], name, axis)
-    return Column(_numbers(tracks, name), axis)
+
+    def event_of(track: int) -> int:
+        return int(axis.event[track])
+
+    tracks = _present(lists.content[: axis.n_track], name, "track", event_of)
+    return Column(_numbers(tracks, name, event_of), axis)
 
 
-def _present(layout: Any, name: str, axis: Axis | None = None) -> Any:
+def _present(layout: Any, name: str, what: str, event_of: Callable[[int], int]) -> Any:
     """Drop option types and indexes at the top of a layout; refuse if a value is missing."""
     while layout.is_option or layout.is_indexed:
         if layout.parameter("__array__") == "categorical":
@@ -112,22 +115,22 @@ def _present(layout: Any, name: str, axis: Axis | None = None) -> Any:
         if layout.is_option:
             missing = np.flatnonzero(np.asarray(layout.mask_as_bool(valid_when=False)))
             if len(missing):
-                what, first = "event", int(missing[0])
-                if axis is not None:
-                    what, first = "track", int(axis.event[first])
                 raise DataError(
-                    f"{name}: {len(missing)} {what}(s) missing (None), the first in event {first}. "
-                    f"Every {what} needs a value: remove them with a mask or ak.drop_none, or put "
-                    "a number in with ak.fill_none"
+                    f"{name}: {len(missing)} {what}(s) missing (None), the first in event "
+                    f"{event_of(int(missing[0]))}. Every {what} needs a value: remove them with a "
+                    "mask or ak.drop_none, or put a number in with ak.fill_none"
                 )
         layout = layout.project()
-    return layout
+    # A NumPy array of several dimensions says that it is no list.
+    return layout.to_RegularArray() if layout.is_numpy and layout.data.ndim > 1 else layout
 
 
-def _numbers(layout: Any, name: str) -> NDArray[Any]:
+def _numbers(layout: Any, name: str, event_of: Callable[[int], int]) -> NDArray[Any]:
     """Return the numbers of a layout, all integers as int64."""
-    vector = layout.is_regular and not _not_a_number(layout)
-    inner = _present(layout.content, name) if vector else layout
+    inner = layout
+    if layout.is_regular and not _not_a_number(layout):
+        reached = layout.content[: layout.length * layout.size]
+        inner = _present(reached, name, "value", lambda at: event_of(at // layout.size))
     problem = _not_a_number(inner) or ("lists of lists" if inner.is_list else None)
     if problem:
         raise DataError(
@@ -135,7 +138,7 @@ def _numbers(layout: Any, name: str) -> NDArray[Any]:
             "per event"
         )
     if inner.is_unknown:
-        return np.empty(0)
+        return np.empty(layout.length if layout is inner else (layout.length, layout.size))
     values = np.asarray(ak.to_numpy(layout, allow_missing=True))
     if values.dtype.kind == "u" and values.dtype.itemsize == 8 and values.size:
         largest = values.max()
@@ -148,15 +151,13 @@ def _numbers(layout: Any, name: str) -> NDArray[Any]:
 
 
 def _not_a_number(layout: Any) -> str | None:
-    special = layout.parameter("__array__")
-    if special in ("string", "bytestring", "char", "byte"):
+    """Say what a layout holds if that cannot be a number, whatever is inside."""
+    if layout.parameter("__array__") in ("string", "bytestring", "char", "byte"):
         return "strings"
     if layout.is_union:
         return "values of several types"
     if layout.is_record:
         return "tuples" if layout.is_tuple else f"records with the fields {layout.fields}"
-    if layout.is_unknown and layout.length:
-        return "values of unknown type"
     if layout.is_numpy and layout.dtype.kind not in "biuf":
         return f"{layout.dtype.name} values"
     return None
@@ -180,7 +181,7 @@ def float32(values: NDArray[Any], name: str = "array") -> NDArray[np.float32]:
             )
     with np.errstate(over="ignore"):
         result = values.astype(np.float32, copy=False)
-    if values.dtype == np.float64:
+    if values.dtype.kind == "f" and values.dtype.itemsize > result.dtype.itemsize:
         lost = np.isinf(result) & np.isfinite(values)
         if lost.any():
             raise DataError(

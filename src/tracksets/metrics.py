@@ -54,9 +54,13 @@ def roc(is_signal: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = Non
     Raises
     ------
     DataError
-        If lengths differ, a score is not finite, or the weights of a class sum to zero.
+        If lengths differ, a truth is not 0 or 1, a score is not finite, or the weights of a class
+        sum to zero.
     """
-    truth = np.asarray(is_signal).astype(bool)
+    truth = np.asarray(is_signal)
+    if not np.isin(truth, (0, 1)).all():
+        raise DataError("the truth of an event must be 0 or 1")
+    truth = truth.astype(bool)
     values = np.asarray(scores, np.float64)
     w = np.ones(len(truth)) if weights is None else np.asarray(weights, np.float64)
     if not truth.shape == values.shape == w.shape or truth.ndim != 1:

@@ -5,7 +5,6 @@ The file holds numbers and JSON, nothing that could be executed: no pickle, no c
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors import numpy as safetensors
 
+from tracksets.atomic import appearing
 from tracksets.errors import ModelError
 
 __all__ = ("FORMAT_VERSION", "read_model", "write_model")
@@ -36,30 +36,20 @@ def write_model(
         What JSON can say.
     arrays
         By name.
+
+    Raises
+    ------
+    FileError
+        If the folder cannot be written.
     """
-    path = Path(path)
-    text = json.dumps({"format_version": FORMAT_VERSION, **header}, sort_keys=True)
+    # Keys keep their order: that of the collections is the order of the network.
+    text = json.dumps({"format_version": FORMAT_VERSION, **header})
     content = safetensors.save(
         {name: np.ascontiguousarray(array) for name, array in sorted(arrays.items())},
         metadata={_KEY: text},
     )
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    with appearing(path, force=True) as temporary:
+        temporary.write_bytes(content)
 
 
 def read_model(
@@ -82,16 +72,14 @@ def read_model(
     try:
         with safe_open(path, framework="numpy") as file:
             text = (file.metadata() or {}).get(_KEY)
-            if text is None:
-                raise ModelError(
-                    f"{path} is a safetensors file, but not one that tracksets wrote (it has no "
-                    f"'{_KEY}' header)"
-                )
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except ModelError:
-        raise
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(f"{path} is not a model file, or truncated: {error}") from None
+    if text is None:
+        raise ModelError(
+            f"{path} is a safetensors file, but not one that tracksets wrote (it has no "
+            f"'{_KEY}' header)"
+        )
     try:
         header = json.loads(text)
         version = header["format_version"]

@@ -5,7 +5,7 @@ Particle Flow Network of Komiske, Metodiev, Thaler, JHEP 01 (2019) 121 (arXiv:18
 """
 
 from collections.abc import Callable, Mapping
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Annotated, Any, Literal
 
 import jax
@@ -103,7 +103,7 @@ class Dense(nnx.Module):
     def __init__(
         self, n_in: int, widths: tuple[int, ...], activation: str, *, rngs: nnx.Rngs
     ) -> None:
-        self.layers = nnx.List([])
+        self.layers: nnx.List[nnx.Linear] = nnx.List([])
         for width in widths:
             self.layers.append(
                 nnx.Linear(n_in, width, kernel_init=nnx.initializers.he_uniform(), rngs=rngs)
@@ -113,7 +113,7 @@ class Dense(nnx.Module):
 
     def __call__(self, x: Float[Array, "n feature"]) -> Float[Array, "n latent"]:
         for layer in self.layers:
-            x = _ACTIVATIONS[self.activation](x @ layer.kernel[...] + layer.bias[...][None, :])
+            x = _ACTIVATIONS[self.activation](_affine(layer, x))
         return x
 
 
@@ -154,6 +154,9 @@ class DeepSet(nnx.Module):
         rngs: nnx.Rngs,
     ) -> None:
         self.model = model
+        # An nnx.Dict that was split and merged comes back in alphabetical order, but the layers of
+        # rho know where the latent of each collection stands.
+        self.collections = tuple(tracks)
         self.scaling = nnx.Dict({name: Standardise(width) for name, width in tracks.items()})
         self.event_scaling = Standardise(event)
         self.phi = nnx.Dict(
@@ -190,23 +193,32 @@ class DeepSet(nnx.Module):
         """
         n_event = block.mask.shape[0]
         chunk = chunk or default_chunk()
-        parts = []
-        for name, phi in self.phi.items():
-            scaling = self.scaling[name]
-            parts.append(
-                pool_chunks(
-                    lambda x, phi=phi, scaling=scaling: phi(scaling(x)),
-                    jnp.asarray(block.tracks[name]),
-                    jnp.asarray(block.rows[name]),
-                    n_event,
-                    self.model.pool,
-                    chunk,
-                    block.n_track[name] if skip_padding else None,
-                )
+        parts = [
+            pool_chunks(
+                partial(self._latent, name),
+                jnp.asarray(block.tracks[name]),
+                jnp.asarray(block.rows[name]),
+                n_event,
+                self.model.pool,
+                chunk,
+                block.n_track[name] if skip_padding else None,
             )
+            for name in self.collections
+        ]
         parts.append(self.event_scaling(jnp.asarray(block.event)))
         latent = self.rho(jnp.concatenate(parts, axis=1))
-        return latent @ self.out.kernel[...] + self.out.bias[...][None, :]
+        return _affine(self.out, latent)
+
+    def _latent(
+        self, name: str, tracks: Float[Array, "track feature"]
+    ) -> Float[Array, "track latent"]:
+        latent: Array = self.phi[name](self.scaling[name](tracks))
+        return latent
+
+
+def _affine(layer: Any, x: Float[Array, "n feature"]) -> Float[Array, "n output"]:
+    y: Array = x @ layer.kernel[...] + layer.bias[...][None, :]
+    return y
 
 
 def default_chunk() -> int:

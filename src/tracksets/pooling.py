@@ -75,6 +75,8 @@ def pool(
         start = jnp.full((n_event, latent.shape[1]), -jnp.inf, latent.dtype)
         return _finite(_update("max", start, latent, rows))
     weights = matrix.data.astype(latent.dtype)[:, None]
+    # Where the latent of padding is NaN, the gradient of its weight would be 0 * NaN.
+    latent = jnp.where((rows < n_event)[:, None], latent, jnp.zeros_like(latent))
     start = jnp.zeros((n_event, latent.shape[1]), latent.dtype)
     total = _update("sum", start, latent * weights, rows)
     if how == "sum":
@@ -118,7 +120,7 @@ def pool_chunks(
         Shape (n_event, len(how) * latent); zero for events without tracks.
     """
     n_track = tracks.shape[0]
-    chunk = min(chunk, n_track)
+    chunk = max(min(chunk, n_track), 1)
     n_chunk = -(-n_track // chunk)
     missing = n_chunk * chunk - n_track
     tracks = jnp.pad(tracks, ((0, missing), (0, 0)))
@@ -129,7 +131,7 @@ def pool_chunks(
         kind: jnp.full((n_event, shape.shape[1]), -jnp.inf if kind == "max" else 0.0, shape.dtype)
         for kind in kinds
     }
-    parts, places = tracks.reshape(n_chunk, chunk, -1), rows.reshape(n_chunk, chunk)
+    parts, places = tracks.reshape(n_chunk, chunk, tracks.shape[1]), rows.reshape(n_chunk, chunk)
 
     def add(sums: dict[str, Array], part: Array, where: Array) -> dict[str, Array]:
         latent = phi(part)

@@ -10,7 +10,7 @@ __all__ = ("epochs_bar", "events_bar")
 def epochs_bar(epochs: int, show: bool = True) -> Iterator[Callable[[dict[str, float]], None]]:
     """Show a bar over the epochs; yields the function to call with each history entry."""
     if not show:
-        yield lambda entry: None
+        yield lambda _entry: None
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -37,7 +37,7 @@ def epochs_bar(epochs: int, show: bool = True) -> Iterator[Callable[[dict[str, f
 def events_bar(what: str, total: int | None, show: bool = True) -> Iterator[Callable[[int], None]]:
     """Show a bar over events; yields the function to call with a number of further events."""
     if not show:
-        yield lambda n: None
+        yield lambda _n: None
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 

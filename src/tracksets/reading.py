@@ -17,7 +17,7 @@ import uproot
 from tracksets.errors import DataError, FileError, MissingExtraError, near_misses
 from tracksets.fields import Fields, Path
 
-__all__ = ("CHUNK_EVENTS", "Tree", "expand", "open_tree", "split_name")
+__all__ = ("CHUNK_EVENTS", "Tree", "expand", "open_tree", "open_trees", "split_name")
 
 CHUNK_EVENTS = 50_000
 """Events to read at a time, about; boundaries follow the clusters of the tree."""
@@ -198,6 +198,23 @@ def open_tree(name: str | os.PathLike[str], tree: str | None = None) -> Iterator
         yield _find_tree(file, path, said or tree)
 
 
+def open_trees(name: str | os.PathLike[str]) -> Iterator[Tree]:
+    """Open the tree of `file.root:Events` or, if none is said, every tree of the file in turn.
+
+    Raises
+    ------
+    FileError
+        As `open_tree`, and if there is no tree in the file.
+    """
+    path, said = split_name(name)
+    with _open_file(path) as file:
+        names = [said] if said else list(_trees(file, path))
+        if not names:
+            raise FileError(f"{path} has no tree in it")
+        for each in names:
+            yield _find_tree(file, path, each)
+
+
 @contextmanager
 def _open_file(path: str) -> Iterator[Any]:
     if not is_remote(path) and not FilePath(path).is_file():
@@ -226,11 +243,15 @@ def trees_of(file: Any) -> dict[str, str]:
     }
 
 
-def _find_tree(file: Any, path: str, name: str | None) -> Tree:
+def _trees(file: Any, path: str) -> dict[str, str]:
     try:
-        trees = trees_of(file)
+        return trees_of(file)
     except Exception as error:
         raise FileError(f"{path} is damaged or truncated: {_reason(error)}") from error
+
+
+def _find_tree(file: Any, path: str, name: str | None) -> Tree:
+    trees = _trees(file, path)
     if name is None:
         if len(trees) != 1:
             listed = ", ".join(trees) or "none"

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,6 @@ import awkward as ak
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from tracksets.blocks import Shape, pack_inputs
 from tracksets.errors import DataError, ModelError
@@ -38,7 +37,7 @@ _WINDOW_TRACKS = 2**21
 _IN_FLIGHT = 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scorer:
     """A trained model with its inputs: call it on events to get scores.
 
@@ -210,6 +209,12 @@ class Scorer:
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Scorer) and self.hash == other.hash
+
+    def __hash__(self) -> int:
+        return hash(self.hash)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file with a JSON header; `load` is the way back."""
         header = {
@@ -237,11 +242,11 @@ class Scorer:
                 model=Model.model_validate(header["model"]),
                 task=Task.model_validate(header["task"]),
                 arrays=arrays,
-                shape=_shape(header["shape"]),
+                shape=_shape(header["shape"], header["inputs"]["collections"]),
                 summary=dict(header["summary"]),
             )
             scorer._check_arrays()
-        except (KeyError, TypeError, ValueError, ValidationError, RecursionError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ModelError(
                 f"{Path(path)} is damaged or not a tracksets model: {reason}"
@@ -266,9 +271,11 @@ class Scorer:
         return {name: self.__dict__[name] for name in self.__dataclass_fields__}
 
 
-def _shape(header: Mapping[str, Any]) -> Shape:
+def _shape(header: Mapping[str, Any], collections: Iterable[str]) -> Shape:
     tracks = {str(name): int(n) for name, n in header["tracks"].items()}
     events = int(header["events"])
+    if set(tracks) != set(collections):
+        raise ValueError(f"blocks of {list(tracks)} for the collections {list(collections)}")
     if not all(0 < n <= 2**24 for n in (*tracks.values(), events)):
         raise ValueError(f"block sizes out of range: {header}")
     return Shape(tracks, events)

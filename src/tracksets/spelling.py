@@ -5,20 +5,43 @@
 
 import re
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from tracksets.errors import ExpressionError
 
 __all__ = ("Spelled", "respell")
 
 _TOKEN = re.compile(
-    r"(?:TMath|std)::\w+(?:\(\))?|&&|\|\||!=|!|[<>=]=|[?:()\[\],]|\w+|\s+|.", re.DOTALL
+    r"""(?P<library>(?:TMath|std)::\w+(?:\(\))?)
+    | (?P<number>0[xX][0-9a-fA-F]+ | 0[bB][01]+ | 0[oO][0-7]+
+        | (?:[0-9]+\.?[0-9]* | \.[0-9]+)(?:[eE][+-]?[0-9]+)?)
+    | && | \|\| | != | ! | [<>=]= | [?:()\[\],] | \w+ | \s+ | .""",
+    re.DOTALL | re.VERBOSE,
 )
+_WORD_CHARACTER = re.compile(r"\w")
+_FORBIDDEN = frozenset("{}\n\r;\\#\"'`@\0")
 
-_TMATH = {
-    "pi()": "pi",
-    "e()": "2.718281828459045",
-    "power": "pow",
-}
+_PYTHON = MappingProxyType(
+    {
+        "&&": " and ",
+        "||": " or ",
+        "!": "~",  # binds as tightly as in C++; `not` would not
+        "true": "True",
+        "false": "False",
+    }
+)
+# The others are called like ours, but for the case.
+_TMATH = MappingProxyType(
+    {
+        "pi()": "pi",
+        "e()": "2.718281828459045",
+        "degtorad()": "(pi/180)",
+        "radtodeg()": "(180/pi)",
+        "power": "pow",
+        "finite": "isfinite",
+        "nint": "round",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -44,13 +67,16 @@ def respell(text: str) -> Spelled:
     Raises
     ------
     ExpressionError
-        If a `?` has no `:` or a bracket is not closed.
+        If a `?` has no `:`, a bracket is not closed, or a character or a number is not allowed.
     """
     pieces: _Pieces = []
     for match in _TOKEN.finditer(text):
         token, at = match.group(), match.start()
-        if token in ("{", "}", "\n", "\r", ";", "\\", "#", '"', "'", "`", "@", "\0"):
-            raise ExpressionError(f"{token!r} is not allowed\n    {text}\n    {' ' * at}^")
+        if token in _FORBIDDEN:
+            raise ExpressionError.at(f"{token!r} is not allowed", text, at)
+        if match["number"] and _WORD_CHARACTER.match(text, match.end()):
+            # Python's parser reads `1and 2` as `1 and 2`, with a warning that nobody sees.
+            raise ExpressionError.at("a number runs into a name", text, match.end())
         pieces.append((_word(token), at))
     if any(token == "?" for token, _ in pieces):
         pieces = _conditionals(pieces, text)
@@ -62,28 +88,17 @@ def respell(text: str) -> Spelled:
 
 
 def _word(token: str) -> str:
-    if token == "&&":
-        return " and "
-    if token == "||":
-        return " or "
-    if token == "!":
-        return "~"  # binds as tightly as in C++; `not` would not
-    if token in ("true", "false"):
-        return token.capitalize()
     if token.startswith("TMath::"):
         name = token.removeprefix("TMath::").lower()
         return _TMATH.get(name, name)
-    return token.removeprefix("std::")
+    return _PYTHON.get(token, token.removeprefix("std::"))
 
 
 def _conditionals(pieces: _Pieces, text: str) -> _Pieces:
     """Rewrite `a ? b : c` as `where(a, b, c)` in every bracket and argument."""
     done, rest = _clause(pieces, 0, text)
     if rest < len(pieces):
-        at = pieces[rest][1]
-        raise ExpressionError(
-            f"{pieces[rest][0]!r} without its partner\n    {text}\n    {' ' * at}^"
-        )
+        raise _alone(pieces[rest], text)
     return done
 
 
@@ -101,7 +116,7 @@ def _clause(pieces: _Pieces, start: int, text: str) -> tuple[_Pieces, int]:
         elif token == "?":
             chosen, i = _clause(pieces, i + 1, text)
             if i >= len(pieces) or pieces[i][0] != ":":
-                raise ExpressionError(f"'?' without ':'\n    {text}\n    {' ' * at}^")
+                raise ExpressionError.at("'?' without ':'", text, at)
             colon = pieces[i][1]
             other, i = _clause(pieces, i + 1, text)
             comma = [(",", at)]
@@ -123,13 +138,14 @@ def _arguments(pieces: _Pieces, start: int, text: str) -> tuple[_Pieces, int]:
         clause, i = _clause(pieces, i, text)
         done += clause
         if i >= len(pieces):
-            raise ExpressionError(f"{opening!r} is not closed\n    {text}\n    {' ' * at}^")
+            raise ExpressionError.at(f"{opening!r} is not closed", text, at)
         done.append(pieces[i])
         if pieces[i][0] == closing:
             return done, i + 1
         if pieces[i][0] != ",":
-            wrong = pieces[i][1]
-            raise ExpressionError(
-                f"{pieces[i][0]!r} without its partner\n    {text}\n    {' ' * wrong}^"
-            )
+            raise _alone(pieces[i], text)
         i += 1
+
+
+def _alone(piece: tuple[str, int], text: str) -> ExpressionError:
+    return ExpressionError.at(f"{piece[0]!r} without its partner", text, piece[1])

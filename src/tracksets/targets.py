@@ -5,7 +5,7 @@ per class) or regression (standardised inside, in the original unit outside).
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import awkward as ak
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 from numpy.typing import NDArray
+from pydantic import model_validator
 
 from tracksets.errors import DataError
 from tracksets.inputs import Configuration
@@ -39,6 +40,17 @@ class Task(Configuration):
     shift: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
 
+    @model_validator(mode="after")
+    def _lengths(self) -> Self:
+        n = len(self.names)
+        constants = n if self.kind == "regression" else 0
+        fewest = {"binary": 2, "classes": 3, "regression": 1}[self.kind]
+        if n < fewest or (self.kind == "binary" and n > 2) or len(set(self.names)) < n:
+            raise ValueError(f"{self.kind} with the names {self.names}")
+        if not len(self.shift) == len(self.scale) == constants or 0 in self.scale:
+            raise ValueError(f"{self.kind} with shift {self.shift} and scale {self.scale}")
+        return self
+
     @property
     def outputs(self) -> int:
         """Outputs of the network."""
@@ -60,12 +72,15 @@ class Task(Configuration):
         self, outputs: Float[Array, "event output"], targets: Float[Array, "event target"]
     ) -> Float[Array, " event"]:
         """Loss of each event: cross-entropy of the classes, or squared error."""
+        losses: Array
         if self.kind == "binary":
-            return optax.sigmoid_binary_cross_entropy(outputs[:, 0], targets[:, 0])
-        if self.kind == "classes":
+            losses = optax.sigmoid_binary_cross_entropy(outputs[:, 0], targets[:, 0])
+        elif self.kind == "classes":
             labels = targets[:, 0].astype(jnp.int32)
-            return optax.softmax_cross_entropy_with_integer_labels(outputs, labels)
-        return jnp.mean((outputs - targets) ** 2, axis=1)
+            losses = optax.softmax_cross_entropy_with_integer_labels(outputs, labels)
+        else:
+            losses = jnp.mean((outputs - targets) ** 2, axis=1)
+        return losses
 
     def link(self, outputs: Float[np.ndarray, "event output"]) -> Float[np.ndarray, "event score"]:
         """Turn outputs into scores: probabilities, or targets in their unit; float32.
@@ -107,23 +122,25 @@ def task_of(targets: Any, n_event: int, names: Sequence[str] = ()) -> tuple[Task
         If the length is another than that of the events, if values are missing, not finite or
         negative class numbers, or if there is only one class.
     """
-    if isinstance(targets, ak.Array) and ak.fields(targets):
-        names = tuple(names) or tuple(ak.fields(targets))
-        targets = np.stack([np.asarray(targets[name]) for name in ak.fields(targets)], axis=1)
     try:
+        if isinstance(targets, ak.Array) and ak.fields(targets):
+            names = tuple(names) or tuple(ak.fields(targets))
+            targets = np.stack([np.asarray(targets[name]) for name in ak.fields(targets)], axis=1)
         values = np.asarray(targets)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise DataError(f"targets must be one number per event: {error}") from None
-    if values.ndim not in (1, 2) or values.dtype.kind not in "biuf":
+    if values.ndim not in (1, 2) or 0 in values.shape[1:] or values.dtype.kind not in "biuf":
         raise DataError(
             f"targets must be numbers of shape (n_event,) or (n_event, n_target), not "
             f"{values.dtype} of shape {values.shape}"
         )
+    if len(set(names)) < len(names):
+        raise DataError(f"names must differ: {list(names)}")
     if len(values) != n_event:
         raise DataError(f"{len(values)} targets for {n_event} events")
     if n_event == 0:
         raise DataError("there are no events to train on")
-    if np.ma.is_masked(values) or not np.isfinite(values.astype(np.float64)).all():
+    if np.ma.is_masked(targets) or not np.isfinite(values.astype(np.float64)).all():
         raise DataError("targets are missing, NaN or infinite; remove those events first")
     if values.dtype.kind == "f" and not _is_zero_one(values):
         return _regression(values, names), values

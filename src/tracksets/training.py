@@ -1,5 +1,6 @@
 """Events and targets, or a configuration, in; a trained `Scorer` out."""
 
+import os
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
@@ -9,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracksets.blocks import Shape
-from tracksets.errors import DataError
+from tracksets.config import Config, read_config
+from tracksets.datasets import read_dataset
+from tracksets.errors import ConfigError, DataError
 from tracksets.features import JaggedInputs, jagged_inputs
 from tracksets.fields import Columns
 from tracksets.fitting import Sample, Training, fit_network
@@ -20,7 +23,7 @@ from tracksets.scaling import scalings
 from tracksets.scorer import Scorer
 from tracksets.targets import Task, task_of
 
-__all__ = ("fit", "fit_inputs", "split")
+__all__ = ("fit", "fit_inputs", "split", "train")
 
 
 def fit(
@@ -72,6 +75,47 @@ def fit(
     return fit_inputs(jagged, values, task, inputs, weights, model, training, progress)
 
 
+def train(config: Config | str | os.PathLike[str], *, progress: bool = True) -> Scorer:
+    """Train a Deep Set on files.
+
+    Parameters
+    ----------
+    config
+        A configuration, or the name of a TOML file with one.
+    progress
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    Scorer
+        As `fit` gives.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration is wrong.
+    FileError
+        If a file, tree or branch is missing or damaged.
+    DataError
+        If a branch holds what the inputs cannot take.
+    """
+    if not isinstance(config, Config):
+        config = read_config(config)
+    if config.inputs is None:
+        raise ConfigError("the configuration has no [inputs], which a training needs")
+    data = read_dataset(config, config.inputs)
+    return fit_inputs(
+        data.inputs,
+        data.targets,
+        data.task,
+        config.inputs,
+        data.weights,
+        config.model,
+        config.training,
+        progress,
+    )
+
+
 def fit_inputs(
     jagged: JaggedInputs,
     targets: NDArray[Any],
@@ -94,7 +138,7 @@ def fit_inputs(
             raise DataError(f"the weights of the {what} events sum to zero or less")
     if task.kind != "regression" and len(np.unique(train.targets)) < len(task.names):
         raise DataError(
-            "the training part of the split has only one class; there are too few events"
+            "a class has no event in the training part of the split; there are too few events"
         )
     architecture = Architecture(
         model=model,
@@ -105,7 +149,7 @@ def fit_inputs(
     constants = scalings(inputs, train.inputs, train.weights)
     with epochs_bar(training.epochs, progress) as on_epoch:
         fitted = fit_network(architecture, task, constants, train, validation, training, on_epoch)
-    scorer = Scorer(
+    return Scorer(
         inputs=inputs,
         model=model,
         task=task,
@@ -122,7 +166,6 @@ def fit_inputs(
             "versions": {name: version(name) for name in ("tracksets", "jax", "flax", "awkward")},
         },
     )
-    return scorer
 
 
 def split(n_event: int, training: Training) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -136,7 +179,8 @@ def _weights(weights: Any, n_event: int) -> NDArray[np.float64]:
     if weights is None:
         return np.ones(n_event)
     try:
-        values = np.asarray(weights, np.float64)
+        # A masked value is missing; asarray alone would take what lies under the mask.
+        values = np.asarray(np.ma.filled(weights, np.nan), np.float64)
     except (ValueError, TypeError) as error:
         raise DataError(f"weights must be one number per event: {error}") from None
     if values.shape != (n_event,):

@@ -1,0 +1,181 @@
+"""A TOML file in, a checked configuration out, with every mistake reported at once."""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from tracksets.errors import ConfigError, near_misses
+from tracksets.expressions import parse
+from tracksets.fitting import Training
+from tracksets.inputs import Configuration, Inputs
+from tracksets.network import Model
+
+__all__ = ("Config", "Data", "read_config")
+
+Files = Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class Class(Configuration):
+    """Which events belong to a class.
+
+    Parameters
+    ----------
+    files
+        Files with events of this class; those of `[data]` by default.
+    where
+        The events of these files that do: `isSignal == 1`.
+    tree, weight
+        If they differ from those of `[data]`.
+    """
+
+    files: Files | None = None
+    where: str | None = None
+    tree: str | None = None
+    weight: str | None = None
+
+
+class Regression(Configuration):
+    """What to learn, if not classes.
+
+    Parameters
+    ----------
+    targets
+        Expressions, one number per event each.
+    names
+        What the scores are called; by default the expressions themselves.
+    """
+
+    targets: Annotated[tuple[str, ...], Field(min_length=1)]
+    names: tuple[str, ...] = ()
+
+
+class Data(Configuration):
+    """Where the events are, and what is true of them.
+
+    Parameters
+    ----------
+    tree
+        Its name; not needed where a file has only one.
+    files
+        Names and patterns, relative to the folder of the configuration.
+    weight
+        An expression; may be negative. 1 by default.
+    select
+        Events to use, as an expression.
+    classes
+        By name, in order; the last one is the signal of a binary score.
+    regression
+        Or what to learn instead.
+    """
+
+    tree: str | None = None
+    files: Files | None = None
+    weight: str | None = None
+    select: str | None = None
+    classes: dict[str, Class] = Field(default_factory=dict)
+    regression: Regression | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if bool(self.classes) == (self.regression is not None):
+            raise ValueError("say either [data.classes.NAME], two or more, or [data.regression]")
+        if len(self.classes) == 1:
+            raise ValueError(
+                f"only one class, {list(self.classes)}: there is nothing to tell apart"
+            )
+        for name, each in self.classes.items():
+            if each.files is None and (self.files is None or each.where is None):
+                raise ValueError(
+                    f"classes.{name} needs files of its own, or `where` and files under [data]"
+                )
+        if self.regression is not None and self.files is None:
+            raise ValueError("a regression needs files under [data]")
+        texts = [self.weight, self.select, *(self.regression.targets if self.regression else ())]
+        texts += [text for each in self.classes.values() for text in (each.where, each.weight)]
+        for text in texts:
+            if text is not None and parse(text).width != 1:
+                raise ValueError(f"'{text}' gives several numbers per event")
+        return self
+
+
+class Config(Configuration):
+    """A training, as `train.toml` says it.
+
+    Parameters
+    ----------
+    data, inputs, model, training
+        The tables of the file.
+    folder
+        What the names of files are relative to.
+    """
+
+    data: Data
+    inputs: Inputs | None = None
+    model: Model = Model()
+    training: Training = Training()
+    folder: str = "."
+
+
+def read_config(path: str | os.PathLike[str]) -> Config:
+    """Read a configuration.
+
+    Parameters
+    ----------
+    path
+        Of a TOML file.
+
+    Raises
+    ------
+    ConfigError
+        If it is missing or wrong: every wrong key, type or value with its path and near misses.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"no configuration file {path}")
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError, OSError) as error:
+        raise ConfigError(f"{path} is not a TOML file: {error}") from None
+    content.setdefault("folder", str(path.parent))
+    return check_config(content, str(path))
+
+
+def check_config(content: dict[str, Any], where: str = "configuration") -> Config:
+    """Check the content of a configuration; see `read_config`."""
+    try:
+        return Config.model_validate(content)
+    except ValidationError as error:
+        lines = []
+        for each in error.errors():
+            place = ".".join(str(part) for part in each["loc"]) or "(top level)"
+            message = each["msg"].removeprefix("Value error, ")
+            if each["type"] == "extra_forbidden":
+                message = f"unknown key; {near_misses(str(each['loc'][-1]), _keys(each['loc']))}"
+            elif each["type"] != "value_error" and not isinstance(each["input"], dict):
+                message += f", not {each['input']!r}"
+            lines.append(f"  {place}: {message}")
+        raise ConfigError(f"{where} has {len(lines)} mistake(s)\n" + "\n".join(lines)) from None
+
+
+def _keys(location: tuple[int | str, ...]) -> list[str]:
+    """List the keys that are allowed where an unknown one stands."""
+    known: Any = Config
+    for part in location[:-1]:
+        annotation = (
+            known.model_fields[part].annotation if hasattr(known, "model_fields") else known
+        )
+        known = _model_in(annotation) or known
+    return [name for name in known.model_fields if name != "folder"]
+
+
+def _model_in(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, Configuration):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _model_in(argument)
+        if found:
+            return found
+    return None

@@ -1,0 +1,201 @@
+"""A ROOT file in; its trees, collections and branches, and a starting configuration, out."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import awkward as ak
+import numpy as np
+
+from tracksets.reading import Tree, open_trees
+
+__all__ = ("Branches", "collections_of", "describe", "starting_config")
+
+_SAMPLE_EVENTS = 10_000
+_SCALARS = {"pt", "mass", "energy", "e", "et"}
+_ANGLES = {"phi"}
+
+
+@dataclass(frozen=True)
+class Branches:
+    """Branches that belong together.
+
+    Attributes
+    ----------
+    name
+        Of the collection; empty for event-level branches.
+    types
+        By branch, as awkward says it.
+    mean, largest
+        Tracks per event in the first events; 1 for event-level branches.
+    usable
+        Whether they hold one number per track or event.
+    """
+
+    name: str
+    types: dict[str, str]
+    mean: float = 1.0
+    largest: int = 1
+    usable: bool = True
+
+
+def collections_of(tree: Tree) -> list[Branches]:
+    """Group the branches of a tree: event-level ones, collections, and those that don't fit.
+
+    Parameters
+    ----------
+    tree
+        An open tree; multiplicities are those of its first 10,000 events.
+    """
+    empty = tree.read(tree.fields.paths, 0, 0)
+    groups: dict[str, dict[str, str]] = {"": {}}
+    odd: dict[str, str] = {}
+    for path in tree.fields.paths:
+        array = empty
+        for part in path:
+            array = array[part]
+        kind = array.type.content
+        name = ".".join(path)
+        shown = str(kind)
+        if _is_number(kind):
+            groups[""][name] = shown
+        elif isinstance(kind, ak.types.ListType) and _is_number(kind.content):
+            groups.setdefault(_group(tree, path), {})[name] = shown
+        else:
+            odd[name] = shown
+    found = [Branches("", groups.pop(""))]
+    for group, types in groups.items():
+        path = next(each for each in tree.fields.paths if ".".join(each) in types)
+        sample = tree.read([path], 0, min(tree.n_event, _SAMPLE_EVENTS))
+        for part in path:
+            sample = sample[part]
+        counts = np.asarray(ak.num(sample, axis=1)) if len(sample) else np.zeros(1)
+        found.append(Branches(group, types, float(counts.mean()), int(counts.max(initial=0))))
+    if odd:
+        found.append(Branches("other", odd, usable=False))
+    return found
+
+
+def _is_number(kind: Any) -> bool:
+    while isinstance(kind, ak.types.RegularType) and not kind.parameters:
+        kind = kind.content
+    return isinstance(kind, ak.types.NumpyType) and not kind.parameters
+
+
+def _group(tree: Tree, path: tuple[str, ...]) -> str:
+    """Name the collection: the part of the name that its branches share."""
+    if len(path) > 1:
+        return path[0]
+    for separator in (".", "_"):
+        head, found, _ = path[0].partition(separator)
+        if found and head:
+            return head
+    return path[0]
+
+
+def starting_config(tree: Tree, groups: list[Branches]) -> str:
+    """Write a `train.toml` to start from, for the largest collection of the tree.
+
+    It works as it stands: the target is a branch that looks like a truth, or else an event-level
+    number to regress on, to be replaced.
+    """
+    events = groups[0]
+    jagged = [each for each in groups[1:] if each.usable and each.mean > 0]
+    lines = ["[data]", f'tree = "{tree.name}"', f'files = ["{tree.path}"]']
+    truth, values = _truth(tree, events)
+    if values:
+        for value in values:
+            lines += [
+                f"[data.classes.{truth}_{value}]".replace("-", "minus_"),
+                f'where = "{truth} == {value}"',
+            ]
+    else:
+        lines += ["[data.regression]", f'targets = ["{truth}"]']
+    lines.append("")
+    for each in sorted(jagged, key=lambda group: -group.mean)[:1]:
+        features = _features(each)
+        lines += [
+            f"[inputs.collections.{each.name}]",
+            "features = [" + ", ".join(f'"{name}"' for name in features) + "]",
+        ]
+        bare = each.name + "_"
+        if not all(name.startswith((bare, each.name + ".")) for name in each.types):
+            lines.append('prefix = ""')
+    lines += ["", "[model]", "phi = [128, 128, 128]", "rho = [128, 128]", 'pool = ["sum"]']
+    lines += ["", "[training]", "epochs = 30", "seed = 1"]
+    return "\n".join(lines) + "\n"
+
+
+def _features(group: Branches) -> list[str]:
+    features = []
+    for branch, kind in group.types.items():
+        if kind.count("*") > 1:
+            continue
+        name = branch
+        for separator in (".", "_"):
+            name = name.removeprefix(group.name + separator)
+        if name.lower() in _SCALARS:
+            features.append(f"log(max({name}, 1e-6))")
+        elif name.lower() in _ANGLES:
+            features += [f"cos({name})", f"sin({name})"]
+        else:
+            features.append(name)
+    return features
+
+
+def _truth(tree: Tree, events: Branches) -> tuple[str, list[int]]:
+    """Find a branch with a handful of integer values, or else a number that varies."""
+    likely = ("label", "target", "signal", "truth", "class", "is_", "isS", "is")
+    names = sorted(
+        (name for name, kind in events.types.items() if "*" not in kind),
+        key=lambda name: next((i for i, each in enumerate(likely) if each in name), len(likely)),
+    )
+    for name in names:
+        kind = events.types[name]
+        if "int" not in kind and kind != "bool":
+            continue
+        if not any(each in name for each in likely):
+            break
+        sample = np.asarray(tree.read([(name,)], 0, min(tree.n_event, 10 * _SAMPLE_EVENTS))[name])
+        values = np.unique(sample)
+        if 2 <= len(values) <= 10:
+            return name, [int(each) for each in values]
+    floats = [name for name in names if "float" in events.types[name]]
+    return (floats or names or ["1"])[0], []
+
+
+def describe(name: str) -> str:
+    """Describe a file in words: trees, collections, branches, types and multiplicities.
+
+    Parameters
+    ----------
+    name
+        `file.root` or `file.root:Events`.
+
+    Raises
+    ------
+    FileError
+        If there is no such file or tree, or it is not a ROOT file.
+    """
+    lines = []
+    config = ""
+    for tree in open_trees(name):
+        groups = collections_of(tree)
+        lines.append(f"{tree.path}: tree {tree.name}, {tree.n_event:,} events")
+        for group in groups:
+            if not group.types:
+                continue
+            if not group.usable:
+                lines.append("  not one number per track or event, cannot be used:")
+            elif group.name:
+                lines.append(
+                    f"  collection {group.name}: {group.mean:.1f} per event, at most {group.largest}"
+                )
+            else:
+                lines.append("  one number per event:")
+            width = max(map(len, group.types))
+            lines += [f"    {branch:{width}}  {kind}" for branch, kind in group.types.items()]
+        if not config and len(groups) > 1:
+            config = starting_config(tree, groups)
+    if config:
+        lines += ["", "# A train.toml to start from:", "", config]
+    return "\n".join(lines)

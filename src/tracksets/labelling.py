@@ -1,0 +1,258 @@
+"""A scorer and files in, labelled files out: the same rows in the same order, nothing lost."""
+
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracksets.atomic import appearing, refuse_existing
+from tracksets.errors import ConfigError, DataError, FileError, TracksetsError
+from tracksets.fields import Columns
+from tracksets.inputs import paths_of
+from tracksets.progress import events_bar
+from tracksets.reading import Tree, expand, is_remote, open_tree, split_name
+from tracksets.scorer import Scorer, load
+from tracksets.writing import write_append, write_branch, write_friend
+
+__all__ = ("Labelled", "LabellingError", "Mode", "Report", "label")
+
+Mode = Literal["branch", "append", "friend"]
+
+IDENTIFIERS = ("run", "luminosityBlock", "event")
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """What became of one file.
+
+    Attributes
+    ----------
+    source, output
+        The input with its tree, and what was written.
+    events, seconds
+        How many, and how long it took.
+    error
+        Why it failed; None if it did not.
+    """
+
+    source: str
+    output: Path
+    events: int
+    seconds: float
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of all files, in the order of the inputs."""
+
+    files: tuple[Labelled, ...]
+
+    @property
+    def outputs(self) -> list[Path]:
+        """The files that were written."""
+        return [each.output for each in self.files if each.error is None]
+
+    @property
+    def failures(self) -> list[Labelled]:
+        """The files that were not."""
+        return [each for each in self.files if each.error is not None]
+
+    @property
+    def events(self) -> int:
+        """Events of all files that were written."""
+        return sum(each.events for each in self.files if each.error is None)
+
+
+class LabellingError(TracksetsError):
+    """Some files could not be labelled; `report` says what became of all of them."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        lines = [f"  {each.source}: {each.error}" for each in report.failures]
+        super().__init__(
+            f"{len(lines)} of {len(report.files)} files could not be labelled\n" + "\n".join(lines)
+        )
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One file to label; sent to workers as it is."""
+
+    source: str
+    output: Path
+    tree: str | None
+    mode: Mode
+    field: str
+    force: bool
+
+
+def label(
+    model: Scorer | str | os.PathLike[str],
+    files: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    *,
+    mode: Mode = "branch",
+    field: str = "score",
+    tree: str | None = None,
+    workers: int = 1,
+    force: bool = False,
+    progress: bool = True,
+) -> Report:
+    """Score every event of files and write the scores into new files.
+
+    Each output has as many events as its input, in the same order. It appears complete or not at
+    all, and a file that fails does not take the others with it.
+
+    Parameters
+    ----------
+    model
+        A scorer, or the name of a model file.
+    files
+        Names and patterns: `data*.root`, `data.root:Events`.
+    output
+        The folder for the outputs, which have the names of the inputs.
+    mode
+        `branch`: the input file with the score as one more branch of the tree. `append`: a
+        byte-for-byte copy of the input file plus a friend tree `Events_score`. `friend`: that
+        tree only, with `run`, `luminosityBlock` and `event` where the input has them.
+    field
+        Name of the branch. Several classes give one branch each: `score_b`, `score_c`.
+    tree
+        Name of the tree, if it is not said with the file and there are several.
+    workers
+        Processes that label files side by side.
+    force
+        Whether outputs, and branches of that name, are replaced.
+    progress
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    Report
+        What was written.
+
+    Raises
+    ------
+    FileError
+        Before anything is written: no such file, an output exists or equals its input.
+    LabellingError
+        After all files were tried, if some failed.
+    """
+    scorer = model if isinstance(model, Scorer) else load(model)
+    if not re.fullmatch(r"[A-Za-z_]\w*", field):
+        raise ConfigError(f"{field!r} cannot be the name of a branch: use letters, digits and _")
+    jobs = [
+        _Job(source, target, tree, mode, field, force)
+        for source, target in _outputs(expand(files), Path(output), force)
+    ]
+    results: dict[str, Labelled] = {}
+    with events_bar(f"labelling {len(jobs)} file(s)", None, progress) as advance:
+        for result in _run(scorer, jobs, workers):
+            results[result.source] = result
+            advance(result.events)
+    report = Report(tuple(results[job.source] for job in jobs))
+    if report.failures:
+        raise LabellingError(report)
+    return report
+
+
+def _outputs(sources: list[str], folder: Path, force: bool) -> Iterator[tuple[str, Path]]:
+    """Pair every input with its output; refuse collisions before anything is written."""
+    taken: dict[Path, str] = {}
+    for source in sources:
+        path, _ = split_name(source)
+        target = folder / Path(path).name
+        if target in taken:
+            raise FileError(
+                f"{taken[target]} and {source} would both become {target}; label them into "
+                "different folders"
+            )
+        taken[target] = source
+        if not is_remote(path) and target.exists() and target.samefile(path):
+            raise FileError(f"the output {target} is the input itself; choose another folder")
+        refuse_existing(target, force=force)
+        yield source, target
+
+
+def _run(scorer: Scorer, jobs: list[_Job], workers: int) -> Iterator[Labelled]:
+    if workers <= 1 or len(jobs) <= 1:
+        yield from (_label_file(scorer, job) for job in jobs)
+        return
+    # Spawned, not forked: JAX may have started threads in this process.
+    context = get_context("spawn")
+    n = min(workers, len(jobs))
+    with ProcessPoolExecutor(n, context, initializer=_start, initargs=(scorer,)) as pool:
+        futures: dict[Future[Labelled], _Job] = {pool.submit(_label_here, job): job for job in jobs}
+        for future in as_completed(futures):
+            job = futures[future]
+            error = future.exception()
+            if error is None:
+                yield future.result()
+            else:  # the worker died
+                yield Labelled(job.source, job.output, 0, 0.0, f"{type(error).__name__}: {error}")
+
+
+_scorer_here: list[Scorer] = []
+
+
+def _start(scorer: Scorer) -> None:
+    _scorer_here[:] = [scorer]
+
+
+def _label_here(job: _Job) -> Labelled:
+    return _label_file(_scorer_here[0], job)
+
+
+def _label_file(scorer: Scorer, job: _Job) -> Labelled:
+    begin = time.perf_counter()
+    try:
+        with open_tree(job.source, job.tree) as tree, appearing(job.output, force=job.force) as new:
+            _write(scorer, tree, new, job)
+            n = tree.n_event
+    except TracksetsError as error:
+        return Labelled(job.source, job.output, 0, time.perf_counter() - begin, str(error))
+    return Labelled(job.source, job.output, n, time.perf_counter() - begin)
+
+
+def _write(scorer: Scorer, tree: Tree, output: Path, job: _Job) -> None:
+    names = scorer.task.score_names
+    fields = [f"{job.field}_{name}" for name in names] if names else [job.field]
+    identifiers = [each for each in IDENTIFIERS if (each,) in tree.fields.paths]
+    columns = _score_tree(scorer, tree, identifiers if job.mode == "friend" else [])
+    scores = dict(zip(fields, columns.pop("").T, strict=True))
+    name = f"{tree.name.split(';')[0]}_{job.field}"
+    if job.mode == "branch":
+        write_branch(tree, output, scores, force=job.force)
+    elif job.mode == "append":
+        write_append(tree, output, scores, name, force=job.force)
+    else:
+        write_friend(tree, output, scores, name.rpartition("/")[2], columns)
+
+
+def _score_tree(scorer: Scorer, tree: Tree, others: list[str]) -> dict[str, NDArray[np.float32]]:
+    """Score all events, a chunk at a time; the scores are under "", other columns beside them."""
+    try:
+        paths = paths_of(scorer.inputs, tree.fields)
+    except DataError as error:
+        raise FileError(str(error)) from error
+    wanted = list(dict.fromkeys([*paths, *((name,) for name in others)]))
+    parts: dict[str, list[NDArray[np.float32]]] = {"": [], **{name: [] for name in others}}
+    parts[""].append(np.empty((0, scorer.task.outputs), np.float32))
+    for start, stop in tree.chunks(paths):
+        events = tree.read(wanted, start, stop)
+        parts[""].append(scorer.score(Columns(events, tree.fields), start))
+        for name in others:
+            parts[name].append(np.asarray(events[name]))
+    if not tree.n_event:
+        empty = tree.read([(name,) for name in others]) if others else {}
+        parts.update({name: [np.asarray(empty[name])] for name in others})
+    return {name: np.concatenate(each) for name, each in parts.items()}

@@ -1,0 +1,104 @@
+"""Curves and scores in, pictures out, in the style of mplhep."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracksets.errors import MissingExtraError
+from tracksets.metrics import Roc
+
+__all__ = ("plot_history", "plot_prediction", "plot_roc", "plot_scores")
+
+
+def _pyplot() -> Any:
+    try:
+        import hist  # noqa: F401
+        import matplotlib as mpl
+        import mplhep
+    except ImportError as error:
+        raise MissingExtraError(str(error.name), "plot", "drawing plots") from error
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    style: dict[str, Any] = {**mplhep.style.ROOT, "figure.figsize": (7, 6), "font.size": 15}
+    plt.style.use(style)
+    return plt
+
+
+def _save(plt: Any, figure: Any, path: Path) -> Path:
+    figure.tight_layout()
+    figure.savefig(path)
+    plt.close(figure)
+    return path
+
+
+def plot_history(history: Sequence[Mapping[str, float]], path: Path) -> Path:
+    """Draw training and validation loss by epoch."""
+    plt = _pyplot()
+    figure, axes = plt.subplots()
+    epochs = [entry["epoch"] for entry in history]
+    axes.plot(epochs, [entry["loss"] for entry in history], label="training")
+    if "validation_loss" in history[0]:
+        axes.plot(epochs, [entry["validation_loss"] for entry in history], label="validation")
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("loss")
+    axes.legend()
+    return _save(plt, figure, path)
+
+
+def plot_roc(curves: Mapping[str, Roc], path: Path) -> Path:
+    """Draw background efficiency over signal efficiency, one curve per signal class."""
+    plt = _pyplot()
+    figure, axes = plt.subplots()
+    for name, each in curves.items():
+        axes.plot(each.signal, each.background, label=f"{name}, AUC {each.auc:.4f}")
+    axes.set_yscale("log")
+    axes.set_ylim(1e-4, 1.2)
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("signal efficiency")
+    axes.set_ylabel("background efficiency")
+    axes.legend(loc="upper left")
+    return _save(plt, figure, path)
+
+
+def plot_scores(
+    scores: NDArray[np.float32],
+    classes: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    names: Sequence[str],
+    label: str,
+    path: Path,
+) -> Path:
+    """Draw the distribution of a score for each true class, weighted, each with unit area."""
+    plt = _pyplot()
+    import hist
+    import mplhep
+
+    figure, axes = plt.subplots()
+    for i, name in enumerate(names):
+        chosen = classes == i
+        counts = hist.Hist(hist.axis.Regular(40, 0, 1, name="score"), storage=hist.storage.Weight())
+        counts.fill(np.minimum(scores[chosen], np.float32(1 - 1e-7)), weight=weights[chosen])
+        mplhep.histplot(counts, ax=axes, label=name, density=True, yerr=True)
+    axes.set_xlabel(label)
+    axes.set_ylabel("events, normalised")
+    axes.set_xlim(0, 1)
+    axes.legend()
+    return _save(plt, figure, path)
+
+
+def plot_prediction(
+    targets: NDArray[np.float64], predictions: NDArray[np.float32], name: str, path: Path
+) -> Path:
+    """Draw prediction against truth."""
+    plt = _pyplot()
+    figure, axes = plt.subplots()
+    axes.scatter(targets, predictions, s=6, alpha=0.5)
+    ends = [min(targets.min(), predictions.min()), max(targets.max(), predictions.max())]
+    axes.plot(ends, ends, color="black", linewidth=1)
+    axes.set_xlabel(f"true {name}")
+    axes.set_ylabel(f"predicted {name}")
+    return _save(plt, figure, path)
