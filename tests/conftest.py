@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 # Read when JAX is imported, and inherited by the processes that tests start. Strict dtype
 # promotion can't be set for everything: optax's bias correction raises a float to an integer count.
@@ -51,3 +52,16 @@ def shared_data() -> Callable[[str], Path]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def root() -> Iterator[Any]:
+    """Return real ROOT, quiet, or skip the test."""
+    from tracksets import writing
+
+    if not writing.has_root():
+        pytest.skip("ROOT is not installed")
+    module = writing._root()
+    level, module.gErrorIgnoreLevel = module.gErrorIgnoreLevel, module.kFatal
+    yield module
+    module.gErrorIgnoreLevel = level

@@ -1,12 +1,12 @@
 """Outputs that appear complete or not at all: written under a temporary name, then moved."""
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tracksets.errors import FileError
+from tracksets.errors import FileError, TracksetsError
 
 __all__ = ("appearing",)
 
@@ -25,24 +25,27 @@ def appearing(path: str | os.PathLike[str], *, force: bool = False) -> Iterator[
     Raises
     ------
     FileError
-        If the file exists and `force` is false, or the folder cannot be written.
+        If the file exists and `force` is false, or the folder cannot be written, or writing fails.
     """
     path = Path(path)
     refuse_existing(path, force=force)
+    # Not tempfile's: its files are private, and the umask can't be asked for without changing it.
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.partial"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(".partial", f".{path.name}.", path.parent)
+        temporary.touch(exist_ok=False)
     except OSError as error:
         raise FileError(f"cannot write to the folder {path.parent}: {error.strerror}") from error
-    os.close(handle)
-    temporary = Path(name)
     try:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())  # mkstemp's files are private
         refuse_existing(path, force=force)
         temporary.replace(path)
+    except TracksetsError:
+        raise
+    except OSError as error:  # such as a full disk
+        raise FileError(f"cannot write {path}: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -53,9 +56,3 @@ def refuse_existing(path: Path, *, force: bool) -> None:
         raise FileError(f"{path} is a folder; expected the name of a file to write")
     if path.exists() and not force:
         raise FileError(f"{path} exists already; remove it, or replace it with --force")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -20,7 +20,7 @@ from tracksets.inputs import Inputs
 from tracksets.jagged import Axis
 from tracksets.pooling import BCOO, pooling_matrix
 
-__all__ = ("Block", "Shape", "pack", "pack_inputs", "unpack")
+__all__ = ("Block", "Shape", "pack", "pack_inputs", "pack_parts", "unpack")
 
 DEFAULT_TRACKS = 16384
 LADDER = 4
@@ -207,6 +207,34 @@ def pack_inputs(
         part = jagged.slice(start, stop) if order is None else jagged.take(order[start:stop])
         yield _block(part, shape.rung(rung))
         start = stop
+
+
+def pack_parts(parts: Iterable[JaggedInputs], shape: Shape) -> Iterator[Block]:
+    """Pack flat inputs that come in parts, as if they came in one.
+
+    The last events of a part share a block with the first ones of the next, so that parts of any
+    length fill whole blocks.
+
+    Parameters
+    ----------
+    parts
+        Flat inputs, in order.
+    shape
+        The slots of a block.
+    """
+    rest: JaggedInputs | None = None
+    for part in parts:
+        whole = JaggedInputs.concatenate([rest, part]) if rest is not None else part
+        start = 0
+        while start < whole.n_event:
+            stop, rung = _next_block(whole.axes, start, whole.n_event, shape)
+            if stop == whole.n_event:  # the next part may have events that still fit
+                break
+            yield _block(whole.slice(start, stop), shape.rung(rung))
+            start = stop
+        rest = whole.slice(start, whole.n_event)
+    if rest is not None:
+        yield from pack_inputs(rest, shape)
 
 
 def _next_block(

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -30,9 +30,10 @@ def main() -> None:
     except TracksetsError as error:
         _say(f"error: {error}", stderr=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        _say("interrupted; nothing incomplete was left behind", stderr=True)
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == 130:  # what typer makes of a KeyboardInterrupt
+            _say("interrupted; nothing incomplete was left behind", stderr=True)
+        raise
 
 
 def _say(text: str, *, stderr: bool = False) -> None:
@@ -113,19 +114,15 @@ def label(
     quiet: _Quiet = False,
 ) -> None:
     """Write the score of every event into new ROOT files."""
-    from tracksets.errors import ConfigError, near_misses
     from tracksets.labelling import LabellingError
     from tracksets.labelling import label as run
 
-    modes: dict[str, Any] = {each: each for each in ("branch", "append", "friend")}
-    if mode not in modes:
-        raise ConfigError(f"no mode {mode!r}: {near_misses(mode, modes)}")
     try:
         report = run(
             model,
             files,
             output,
-            mode=modes[mode],
+            mode=cast("Any", mode),  # which is checked there
             field=field,
             workers=workers,
             force=force,

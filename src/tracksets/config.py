@@ -2,8 +2,9 @@
 
 import os
 import tomllib
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, get_args, get_origin
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -27,14 +28,41 @@ class Class(Configuration):
         Files with events of this class; those of `[data]` by default.
     where
         The events of these files that do: `isSignal == 1`.
+    value
+        Or those where the `target` of `[data]` has this value.
     tree, weight
         If they differ from those of `[data]`.
     """
 
     files: Files | None = None
     where: str | None = None
+    value: int | None = None
     tree: str | None = None
     weight: str | None = None
+
+
+class Reweight(Configuration):
+    """Make a variable's distribution the same in all classes, by weights.
+
+    Parameters
+    ----------
+    variable
+        An expression, one number per event: `jet_pt`.
+    bins
+        Edges, rising; values beyond count to the first and last bin.
+    match
+        The class whose distribution the others get; without it, all become flat.
+    """
+
+    variable: str
+    bins: Annotated[tuple[float, ...], Field(min_length=2)]
+    match: str | None = None
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        if any(right <= left for left, right in pairwise(self.bins)):
+            raise ValueError("bins must be rising")
+        return self
 
 
 class Regression(Configuration):
@@ -65,8 +93,14 @@ class Data(Configuration):
         An expression; may be negative. 1 by default.
     select
         Events to use, as an expression.
+    target
+        An integer branch that says the class of an event, with `value` in each class.
     classes
         By name, in order; the last one is the signal of a binary score.
+    balance
+        Whether the classes get equal sums of weights for the training.
+    reweight
+        A variable whose distribution is made the same in all classes, for the training.
     regression
         Or what to learn instead.
     """
@@ -75,6 +109,9 @@ class Data(Configuration):
     files: Files | None = None
     weight: str | None = None
     select: str | None = None
+    target: str | None = None
+    balance: bool = False
+    reweight: Reweight | None = None
     classes: dict[str, Class] = Field(default_factory=dict)
     regression: Regression | None = None
 
@@ -87,13 +124,26 @@ class Data(Configuration):
                 f"only one class, {list(self.classes)}: there is nothing to tell apart"
             )
         for name, each in self.classes.items():
-            if each.files is None and (self.files is None or each.where is None):
+            if each.files is None and (
+                self.files is None or (each.where is None and each.value is None)
+            ):
                 raise ValueError(
-                    f"classes.{name} needs files of its own, or `where` and files under [data]"
+                    f"classes.{name} needs files of its own, or `where` or `value`, and files "
+                    "under [data]"
                 )
-        if self.regression is not None and self.files is None:
-            raise ValueError("a regression needs files under [data]")
-        texts = [self.weight, self.select, *(self.regression.targets if self.regression else ())]
+            if each.value is not None and self.target is None:
+                raise ValueError(f"classes.{name} has a value, but there is no target under [data]")
+        if self.regression is not None:
+            if self.files is None:
+                raise ValueError("a regression needs files under [data]")
+            if self.balance or self.reweight or self.target:
+                raise ValueError("balance, reweight and target are for classes, not a regression")
+        if self.reweight and self.reweight.match not in (None, *self.classes):
+            listed = near_misses(str(self.reweight.match), self.classes)
+            raise ValueError(f"reweight.match: no class {self.reweight.match!r}; {listed}")
+        texts = [self.weight, self.select, self.target]
+        texts += [self.reweight.variable if self.reweight else None]
+        texts += [*(self.regression.targets if self.regression else ())]
         texts += [text for each in self.classes.values() for text in (each.where, each.weight)]
         for text in texts:
             if text is not None and parse(text).width != 1:
@@ -164,18 +214,13 @@ def _keys(location: tuple[int | str, ...]) -> list[str]:
     """List the keys that are allowed where an unknown one stands."""
     known: Any = Config
     for part in location[:-1]:
-        annotation = (
-            known.model_fields[part].annotation if hasattr(known, "model_fields") else known
-        )
-        known = _model_in(annotation) or known
-    return [name for name in known.model_fields if name != "folder"]
+        if get_origin(known) is dict:
+            known = get_args(known)[1]
+        else:
+            known = _unwrapped(known).model_fields[str(part)].annotation
+    return [name for name in _unwrapped(known).model_fields if name != "folder"]
 
 
-def _model_in(annotation: Any) -> Any:
-    if isinstance(annotation, type) and issubclass(annotation, Configuration):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        found = _model_in(argument)
-        if found:
-            return found
-    return None
+def _unwrapped(annotation: Any) -> Any:
+    """Return the configuration in `Inputs | None`."""
+    return next((each for each in get_args(annotation) if each is not type(None)), annotation)

@@ -18,6 +18,7 @@ from tracksets.fields import Columns
 from tracksets.inputs import Inputs, paths_of
 from tracksets.reading import expand, open_tree, split_name
 from tracksets.targets import Task, task_of
+from tracksets.weights import balanced, matched
 
 __all__ = ("Dataset", "read_dataset")
 
@@ -36,12 +37,25 @@ class Dataset:
         float64, shape (n_event,); may be negative.
     task
         What there is to learn.
+    variable
+        The one to match between classes, shape (n_event,).
     """
 
     inputs: JaggedInputs
     targets: NDArray[Any]
     weights: NDArray[np.float64]
     task: Task
+    variable: NDArray[np.float64] | None = None
+
+    def training_weights(self, config: Config) -> NDArray[np.float64]:
+        """Return the weights as the configuration wants them: matched, then balanced."""
+        weights, names = self.weights, self.task.names
+        reweight = config.data.reweight
+        if reweight is not None and self.variable is not None:
+            to = None if reweight.match is None else names.index(reweight.match)
+            edges = np.asarray(reweight.bins)
+            weights = matched(weights, self.targets, names, self.variable, edges, to)
+        return balanced(weights, self.targets, names) if config.data.balance else weights
 
 
 @dataclass(frozen=True)
@@ -55,6 +69,13 @@ class _Source:
     cuts: list[str]
     targets: tuple[str, ...]
     label: int
+    variable: str | None
+
+    @property
+    def expressions(self) -> list[str]:
+        """All that is evaluated per event."""
+        optional = [text for text in (self.weight, self.variable) if text]
+        return [*self.cuts, *self.targets, *optional]
 
 
 def read_dataset(config: Config, inputs: Inputs) -> Dataset:
@@ -77,13 +98,15 @@ def read_dataset(config: Config, inputs: Inputs) -> Dataset:
     parts: list[JaggedInputs] = []
     targets: list[NDArray[Any]] = []
     weights: list[NDArray[np.float64]] = []
+    variables: list[NDArray[np.float64]] = []
     for source in _sources(config):
         n = 0
-        for part, truth, weight in _read(source, inputs):
-            parts.append(part)
-            targets.append(truth)
-            weights.append(weight)
-            n += part.n_event
+        for part in _read(source, inputs):
+            parts.append(part.inputs)
+            targets.append(part.targets)
+            weights.append(part.weights)
+            variables.append(part.variable)
+            n += part.inputs.n_event
         if n == 0:
             cuts = " and ".join(f"'{cut}'" for cut in source.cuts) or "no cut"
             raise DataError(
@@ -93,7 +116,13 @@ def read_dataset(config: Config, inputs: Inputs) -> Dataset:
     names = (regression.names or regression.targets) if regression else tuple(config.data.classes)
     values = np.concatenate(targets)
     task, values = task_of(values.astype(float) if regression else values, len(values), names)
-    return Dataset(JaggedInputs.concatenate(parts), values, np.concatenate(weights), task)
+    return Dataset(
+        JaggedInputs.concatenate(parts),
+        values,
+        np.concatenate(weights),
+        task,
+        np.concatenate(variables) if config.data.reweight else None,
+    )
 
 
 def _sources(config: Config) -> Iterator[_Source]:
@@ -106,16 +135,20 @@ def _sources(config: Config) -> Iterator[_Source]:
     cuts = [data.select] if data.select else []
     if data.regression:
         targets = data.regression.targets
-        yield _Source("regression", files(None), data.tree, data.weight, cuts, targets, 0)
+        yield _Source("regression", files(None), data.tree, data.weight, cuts, targets, 0, None)
     for i, (name, each) in enumerate(data.classes.items()):
+        own = [each.where] if each.where else []
+        if each.value is not None:
+            own.append(f"({data.target}) == {each.value}")
         yield _Source(
             f"class {name}",
             files(each.files),
             each.tree or data.tree,
             each.weight or data.weight,
-            [*cuts, *([each.where] if each.where else [])],
+            [*cuts, *own],
             (),
             i,
+            data.reweight.variable if data.reweight else None,
         )
 
 
@@ -124,31 +157,45 @@ def _relative_to(folder: str, name: str) -> str:
     return name if "://" in path else str(FilePath(folder) / name)
 
 
-def _read(
-    source: _Source, inputs: Inputs
-) -> Iterator[tuple[JaggedInputs, NDArray[Any], NDArray[np.float64]]]:
-    per_event = [*source.cuts, *source.targets, *([source.weight] if source.weight else [])]
+@dataclass(frozen=True)
+class _Part:
+    """The chosen events of a chunk."""
+
+    inputs: JaggedInputs
+    targets: NDArray[Any]
+    weights: NDArray[np.float64]
+    variable: NDArray[np.float64]
+
+
+def _read(source: _Source, inputs: Inputs) -> Iterator[_Part]:
     for file in source.files:
         with open_tree(file, source.tree) as tree:
-            paths = paths_of(inputs, tree.fields, *per_event)
+            paths = paths_of(inputs, tree.fields, *source.expressions)
             for start, stop in tree.chunks(paths):
                 events = tree.read(paths, start, stop)
                 chosen = np.ones(stop - start, bool)
                 for cut in source.cuts:
                     chosen &= event_values(cut, Columns(events, tree.fields)).astype(bool)
                 columns = Columns(events if chosen.all() else events[chosen], tree.fields)
-                n = columns.n_event
-                weight = np.ones(n)
-                if source.weight:
-                    weight = event_values(source.weight, columns).astype(np.float64)
-                    if not np.isfinite(weight).all():
-                        raise DataError(
-                            f"weight '{source.weight}' in {tree.fields.where}: "
-                            f"{int((~np.isfinite(weight)).sum())} event(s) have NaN or infinity"
-                        )
-                truth: NDArray[Any] = np.full(n, source.label, np.int64)
+                truth: NDArray[Any] = np.full(columns.n_event, source.label, np.int64)
                 if source.targets:
-                    truth = np.stack(
-                        [event_values(text, columns) for text in source.targets], axis=1
-                    )
-                yield jagged_inputs(columns, inputs, start), truth, weight
+                    truth = np.stack([event_values(each, columns) for each in source.targets], 1)
+                yield _Part(
+                    jagged_inputs(columns, inputs, start),
+                    truth,
+                    _numbers(source.weight, "weight", columns),
+                    _numbers(source.variable, "reweight.variable", columns),
+                )
+
+
+def _numbers(text: str | None, what: str, columns: Columns) -> NDArray[np.float64]:
+    """Evaluate an optional expression; 1 without it."""
+    if text is None:
+        return np.ones(columns.n_event)
+    values = event_values(text, columns).astype(np.float64)
+    bad = int((~np.isfinite(values)).sum())
+    if bad:
+        raise DataError(
+            f"{what} '{text}' in {columns.fields.where} is NaN or infinite in {bad} event(s)"
+        )
+    return values

@@ -5,6 +5,7 @@ Every message says what was asked, what was found, what was expected and what to
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Self
 
 __all__ = (
     "ConfigError",
@@ -60,19 +61,30 @@ class MissingExtraError(TracksetsError, ImportError):
             f"{purpose} needs the package '{package}', which is not installed: "
             f"pip install 'tracksets[{extra}]'"
         )
+        self._said = (package, extra, purpose)
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str, str]]:
+        # An exception is pickled with its message, which is not what this one is made from.
+        return type(self), self._said
 
 
 def near_misses(name: str, known: Iterable[str], most: int = 5) -> str:
     """Say which known names resemble `name`, as the end of an error message.
 
     >>> near_misses("Track_ptt", ["Track_pt", "Track_eta", "MET_pt"])
-    "did you mean 'Track_pt'?"
+    "did you mean 'Track_pt' or 'Track_eta'?"
     """
     known = list(dict.fromkeys(known))
-    folded = {each.lower(): each for each in reversed(known)}
-    close = [folded[each] for each in get_close_matches(name.lower(), folded, most, 0.7)]
+    folded: dict[str, list[str]] = {}
+    for each in known:
+        folded.setdefault(each.lower(), []).append(each)
+    close = [
+        each
+        for match in get_close_matches(name.lower(), folded, most, 0.7)
+        for each in folded[match]
+    ]
     if close:
-        return "did you mean " + " or ".join(repr(each) for each in close) + "?"
+        return "did you mean " + " or ".join(repr(each) for each in close[:most]) + "?"
     if not known:
         return "there are none"
     listed = ", ".join(known[:20])

@@ -5,7 +5,6 @@ makes the syntax tree; only the nodes listed here are walked, and nothing is eve
 """
 
 import ast
-import operator
 from collections.abc import Callable
 from functools import cached_property, lru_cache
 from types import MappingProxyType
@@ -19,8 +18,8 @@ from tracksets.functions import (
     FUNCTIONS,
     REDUCTIONS,
     Value,
+    element,
     elementwise,
-    holding,
     onehot,
     reduce,
 )
@@ -89,7 +88,7 @@ class Expression:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        if not isinstance(text, str) or not text.strip():
+        if not text.strip():
             raise ExpressionError("an expression is empty")
         if len(text) > _LONGEST:
             raise ExpressionError(f"an expression is longer than {_LONGEST} characters")
@@ -99,10 +98,13 @@ class Expression:
         except ExpressionError:
             raise
         except SyntaxError as error:
-            column = (error.offset or 1) - 1
-            raise self._error(error.msg, column) from None
+            # Python counts from 1, and the end of the text as 0
+            at = (error.offset or len(self._spelled.text) + 1) - 1
+            raise self._error(error.msg, at) from None
         except (ValueError, MemoryError, RecursionError, OverflowError):
-            raise ExpressionError(f"cannot be parsed\n    {text}") from None
+            raise ExpressionError(
+                f"is nested too deep, or holds characters that no name has\n    {text!r}"
+            ) from None
         names: dict[str, None] = {}
         self.width = self._check(self._tree, names, top=True)
         self.names = tuple(names)
@@ -113,12 +115,12 @@ class Expression:
     @cached_property
     def is_flag(self) -> bool:
         """Whether it only gives 0 and 1: one-hot, comparisons, logic. Scaling leaves it alone."""
-        tree = self._tree
-        return (
-            isinstance(tree, (ast.Compare, ast.BoolOp))
-            or (isinstance(tree, ast.UnaryOp) and isinstance(tree.op, (ast.Not, ast.Invert)))
-            or self._is_onehot(tree)
-        )
+        return _is_flag(self._tree)
+
+    @cached_property
+    def is_onehot(self) -> bool:
+        """Whether it gives one number per code, even for a single code."""
+        return _called(self._tree) == "onehot"
 
     def __call__(self, columns: Callable[[str], Column]) -> Value:
         """Evaluate.
@@ -144,11 +146,19 @@ class Expression:
 
     def _error(self, message: str, column: int | ast.AST) -> ExpressionError:
         if isinstance(column, ast.AST):
-            # ast counts bytes of UTF-8
-            before = self._spelled.text.encode()[: getattr(column, "col_offset", 0)]
-            column = len(before.decode(errors="ignore"))
-        at = self._spelled.original(column)
-        return ExpressionError(f"{message}\n    {self.text}\n    {' ' * at}^")
+            column = self._span(column)[0]
+        return ExpressionError.at(message, self.text, self._spelled.original(column))
+
+    def _span(self, node: ast.AST) -> tuple[int, int]:
+        """Where a node starts and ends in Python's spelling; ast counts bytes of UTF-8."""
+        text = self._spelled.text.encode()
+        start, end = getattr(node, "col_offset", 0), getattr(node, "end_col_offset", 0)
+        return len(text[:start].decode()), len(text[:end].decode())
+
+    def _in_parentheses(self, node: ast.AST) -> bool:
+        start, end = self._span(node)
+        before, after = self._spelled.text[:start].rstrip(), self._spelled.text[end:].lstrip()
+        return before.endswith("(") and after.startswith(")")
 
     def _check(
         self, node: ast.AST, names: dict[str, None], top: bool = False, deep: int = 0
@@ -180,16 +190,14 @@ class Expression:
             case ast.Compare(left=left, ops=ops, comparators=others):
                 if not all(type(op) in _OPERATORS for op in ops):
                     raise self._error("'in' and 'is' are not allowed", node)
-                if len(ops) > 1 and any(
-                    isinstance(each, ast.BinOp) and isinstance(each.op, (ast.BitAnd, ast.BitOr))
-                    for each in others
-                ):
-                    raise self._error(
-                        "'&' and '|' bind tighter than comparisons: put each comparison in "
-                        "parentheses, or write '&&' and '||'",
-                        node,
-                    )
                 children = [left, *others]
+                for each in children:
+                    if _is_bitwise(each) and not self._in_parentheses(each):
+                        raise self._error(
+                            "'&' and '|' bind tighter than comparisons in Python and looser in "
+                            "C++: put parentheses, or write '&&' and '||'",
+                            each,
+                        )
             case ast.IfExp(test=test, body=body, orelse=orelse):
                 children = [test, body, orelse]
             case ast.Subscript(value=value, slice=index):
@@ -218,12 +226,10 @@ class Expression:
                 self._number(code)
             self._check(arguments[0], names, deep=deep + 1)
             return len(arguments) - 1
-        fewest, most = self._arity(name)
+        fewest, most = self._arity(node.func)
         if not fewest <= len(arguments) <= most:
             wanted = f"{fewest}" if fewest == most else f"{fewest} or more"
             raise self._error(f"{name} takes {wanted} argument(s), not {len(arguments)}", node)
-        if not fewest:
-            raise self._error(f"unknown function '{name}'", node)
         if name == "at":
             self._whole_number(arguments[1])
             self._number(arguments[2])
@@ -232,7 +238,8 @@ class Expression:
             self._check(each, names, deep=deep + 1)
         return 1
 
-    def _arity(self, name: str) -> tuple[int, int]:
+    def _arity(self, function: ast.Name) -> tuple[int, int]:
+        name = function.id
         if name == "at":
             return 3, 3
         if name in FUNCTIONS:
@@ -241,15 +248,16 @@ class Expression:
         if name in REDUCTIONS:
             return 1, 1
         known = sorted({*FUNCTIONS, *REDUCTIONS, "onehot", "at"})
-        at = self._spelled.text.find(name)
-        raise self._error(f"unknown function '{name}': {near_misses(name, known)}", max(at, 0))
+        raise self._error(f"unknown function '{name}': {near_misses(name, known)}", function)
 
     def _dotted(self, node: ast.AST) -> str:
-        if isinstance(node, ast.Name):
-            return node.id
-        if isinstance(node, ast.Attribute):
-            return f"{self._dotted(node.value)}.{node.attr}"
-        raise self._error("only names can have a dot", node)
+        parts: list[str] = []
+        while isinstance(node, ast.Attribute):
+            parts.append(node.attr)
+            node = node.value
+        if not isinstance(node, ast.Name):
+            raise self._error("only names can have a dot", node)
+        return ".".join((node.id, *reversed(parts)))
 
     def _number(self, node: ast.AST) -> int | float:
         sign = 1
@@ -258,9 +266,11 @@ class Expression:
             node = node.operand
         if isinstance(node, ast.Name) and node.id in CONSTANTS:
             return sign * CONSTANTS[node.id]
-        if isinstance(node, ast.Constant) and isinstance(node.value, (int, float)):
-            if abs(node.value) < 2**63 or isinstance(node.value, float):
-                return sign * node.value
+        match node:
+            case ast.Constant(value=float() as value):
+                return sign * value
+            case ast.Constant(value=int() as value) if abs(value) < 2**63:
+                return sign * value
         raise self._error("expected a plain number here", node)
 
     def _whole_number(self, node: ast.AST) -> int:
@@ -268,10 +278,6 @@ class Expression:
         if not isinstance(number, int):
             raise self._error("expected a whole number here", node)
         return number
-
-    @staticmethod
-    def _is_onehot(node: ast.AST) -> bool:
-        return isinstance(node, ast.Call) and getattr(node.func, "id", "") == "onehot"
 
     # -- evaluating ----------------------------------------------------------------------------
 
@@ -286,7 +292,7 @@ class Expression:
                 name = self._dotted(node)
                 return CONSTANTS[name] if name in CONSTANTS else columns(name)
             case ast.UnaryOp(op=op, operand=operand):
-                return elementwise(_OPERATORS[type(op)], _signed(walk(operand)))
+                return elementwise(_OPERATORS[type(op)], walk(operand))
             case ast.BinOp(left=left, op=op, right=right):
                 return elementwise(_OPERATORS[type(op)], walk(left), walk(right))
             case ast.BoolOp(op=op, values=values):
@@ -306,13 +312,13 @@ class Expression:
             case ast.IfExp(test=test, body=body, orelse=orelse):
                 return elementwise(np.where, walk(test), walk(body), walk(orelse))
             case ast.Subscript(value=value, slice=index):
-                return _element(walk(value), self._whole_number(index), np.nan)
+                return element(walk(value), self._whole_number(index), np.nan)
             case ast.Call(func=ast.Name(id=name), args=arguments):
                 if name == "onehot":
                     return onehot(walk(arguments[0]), [self._number(a) for a in arguments[1:]])
                 if name == "at":
-                    index, default = self._whole_number(arguments[1]), self._number(arguments[2])
-                    return _element(walk(arguments[0]), index, default)
+                    which, default = self._whole_number(arguments[1]), self._number(arguments[2])
+                    return element(walk(arguments[0]), which, default)
                 if name in REDUCTIONS and len(arguments) == 1:
                     return reduce(name, walk(arguments[0]))
                 return elementwise(FUNCTIONS[name][0], *map(walk, arguments))
@@ -331,27 +337,18 @@ def parse(text: str) -> Expression:
     return Expression(text)
 
 
-def _signed(value: Value) -> Value:
-    """NumPy refuses the negative of a bool."""
-    if isinstance(value, Column) and value.values.dtype == bool:
-        return Column(value.values.astype(np.int64), value.axis)
-    return value
+def _called(node: ast.AST) -> str | None:
+    return node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else None
 
 
-def _element(value: Value, index: int, default: float) -> Value:
-    """Element `index` of a short vector per track or, for one number per track, that track."""
-    if not isinstance(value, Column):
-        raise DataError("a constant has no elements")
-    if value.values.ndim > 1:
-        n = value.values.shape[1]
-        if not -n <= index < n:
-            raise DataError(f"element [{index}] of a branch with {n} elements")
-        return Column(value.values[:, index], value.axis)
-    if value.axis is None:
-        raise DataError(f"element [{index}] of a branch with one number per event")
-    counts, offsets = value.axis.counts, value.axis.offsets
-    there = (counts > index) if index >= 0 else (counts >= -index)
-    at = (offsets[:-1] if index >= 0 else offsets[1:]) + operator.index(index)
-    result = np.full(len(counts), default, holding(value.values, default))
-    result[there] = value.values[at[there]]
-    return Column(result)
+def _is_bitwise(node: ast.AST) -> bool:
+    return isinstance(node, ast.BinOp) and isinstance(node.op, (ast.BitAnd, ast.BitOr))
+
+
+def _is_flag(node: ast.AST) -> bool:
+    match node:
+        case ast.Compare() | ast.BoolOp() | ast.UnaryOp(op=ast.Not() | ast.Invert()):
+            return True
+        case ast.BinOp(left=left, op=ast.BitAnd() | ast.BitOr(), right=right):
+            return _is_flag(left) and _is_flag(right)
+    return _called(node) in ("onehot", "any", "all", "isnan", "isfinite")

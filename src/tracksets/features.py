@@ -3,9 +3,10 @@
 This is the adapter between awkward arrays and blocks.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import awkward as ak
 import numpy as np
@@ -14,10 +15,10 @@ from numpy.typing import NDArray
 
 from tracksets.errors import DataError, NonFiniteError
 from tracksets.expressions import parse
-from tracksets.fields import Columns, Naming
-from tracksets.functions import common_axis
-from tracksets.inputs import Collection, Inputs, feature_names
-from tracksets.jagged import Axis, Column, float32
+from tracksets.fields import Columns
+from tracksets.functions import Value, common_axis
+from tracksets.inputs import Collection, Inputs
+from tracksets.jagged import LARGEST_EXACT, Axis, Column, float32
 
 __all__ = ("JaggedInputs", "event_values", "jagged_inputs")
 
@@ -110,19 +111,28 @@ def jagged_inputs(events: ak.Array | Columns, inputs: Inputs, first_event: int =
     counts: dict[str, NDArray[np.int64]] = {}
     tracks: dict[str, NDArray[np.float32]] = {}
     for name, collection in inputs.collections.items():
-        axis, tracks[name] = _collection(columns, name, collection, first_event)
+        axis, features = _collection(columns, name, collection)
         counts[name] = axis.counts
-    event = _matrix(
-        [_event_value(text, columns) for text in inputs.event], inputs.event, columns.n_event
-    )
+
+        def event_of(track: int, axis: Axis = axis) -> int:
+            return first_event + int(axis.event[track])
+
+        where = f"collection {name} in {columns.fields.where}"
+        tracks[name] = _matrix(features, axis.n_track, collection.features, collection, where)
+        _finite(tracks[name], collection.features, where, event_of, "cut such tracks with select")
+    features = [_event_value(text, columns).values for text in inputs.event]
     where = f"event-level inputs in {columns.fields.where}"
-    _clean(event, inputs.event, inputs, where, lambda at: first_event + at)
+    event = _matrix(features, columns.n_event, inputs.event, inputs, where)
+    _finite(event, inputs.event, where, lambda at: first_event + at, "leave such events out")
     return JaggedInputs(counts, tracks, event)
 
 
 def event_values(text: str, columns: Columns) -> NDArray[np.generic]:
     """Evaluate an expression that gives one number per event; shape (n_event,)."""
-    return np.broadcast_to(_event_value(text, columns).values, (columns.n_event,))
+    values = _event_value(text, columns).values
+    if values.ndim > 1:
+        raise DataError(f"'{text}' gives several numbers per event where one is needed")
+    return values
 
 
 def _event_value(text: str, columns: Columns) -> Column:
@@ -134,68 +144,65 @@ def _event_value(text: str, columns: Columns) -> Column:
             f"'{text}' gives one number per track where one per event is needed: reduce it, for "
             "instance with sum(), max(), count() or [0]"
         )
-    if value.values.shape[1:] and parse(text).width == 1:
-        raise DataError(f"'{text}' gives {value.values.shape[1]} numbers per event: choose [0] ...")
-    return value
+    return Column(_of_width(value.values, text, "event"))
+
+
+def _of_width(values: NDArray[Any], text: str, row: str) -> NDArray[Any]:
+    """Refuse a vector where one number is meant; one-hots are (n, n_code), others (n,)."""
+    if values.ndim == 1 or parse(text).is_onehot:
+        return values
+    if values.shape[1] != 1:
+        raise DataError(
+            f"'{text}' gives {values.shape[1]} numbers per {row}: choose one, as in x[0]"
+        )
+    return values[:, 0]
 
 
 def _collection(
-    columns: Columns, name: str, collection: Collection, first_event: int
-) -> tuple[Axis, NDArray[np.float32]]:
-    naming = collection.naming(name)
-    axis = _axis(columns, name, collection, naming)
-
-    def on_tracks(text: str) -> Column:
-        value = parse(text)(columns.of(naming))
-        if not isinstance(value, Column):
-            return Column(np.full(axis.n_track, value), axis)
-        if value.axis is None:
-            return Column(np.repeat(value.values, axis.counts, axis=0), axis)
-        common_axis(axis, value.axis)
-        if value.values.ndim > 1 and parse(text).width == 1:
-            raise DataError(
-                f"'{text}' gives {value.values.shape[1]} numbers per track: choose one, as in x[0]"
-            )
-        return value
-
+    columns: Columns, name: str, collection: Collection
+) -> tuple[Axis, list[NDArray[Any]]]:
+    """Evaluate the features of the tracks that are kept."""
+    lookup = columns.of(collection.naming(name))
     try:
+        values = {text: parse(text)(lookup) for text in collection.expressions()}
+        axis = _axis(values, columns.n_event)
+
+        def on_tracks(text: str) -> NDArray[Any]:
+            value = values[text]
+            if not isinstance(value, Column):
+                return np.full(axis.n_track, value)
+            flat = _of_width(value.values, text, "track")
+            return flat if value.axis is not None else np.repeat(flat, axis.counts, axis=0)
+
         features = [on_tracks(text) for text in collection.features]
         keep = None
         if collection.select is not None:
-            keep = on_tracks(collection.select).values.astype(bool)
+            keep = on_tracks(collection.select).astype(bool)
         if collection.sort is not None and collection.first is not None:
-            keep = _hardest(on_tracks(collection.sort).values, axis, collection.first, keep)
+            keep = _hardest(on_tracks(collection.sort), axis, collection.first, keep)
     except DataError as error:
         raise DataError(f"collection {name}: {error}") from None
-    if keep is not None:
-        features = [Column(each.values[keep], each.axis) for each in features]
-        axis = axis.select(keep)
-    matrix = _matrix(features, collection.features, axis.n_track)
-
-    def event_of(track: int) -> int:
-        return int(np.searchsorted(axis.offsets, track, "right")) - 1
-
-    where = f"collection {name} in {columns.fields.where}"
-    _clean(matrix, collection.features, collection, where, lambda at: first_event + event_of(at))
-    return axis, matrix
+    if keep is None:
+        return axis, features
+    return axis.select(keep), [each[keep] for each in features]
 
 
-def _axis(columns: Columns, name: str, collection: Collection, naming: Naming) -> Axis:
-    """Find how the tracks are shared out, from the first branch that is jagged."""
-    paths: dict[str, Column] = {}
-    for text in collection.expressions():
-        for each in parse(text).names:
-            found = columns.fields.find(each, naming)
-            for path in found.paths.values():
-                paths[".".join(path)] = columns.read(path)
-    for each in paths.values():
-        if each.axis is not None:
-            return each.axis
-    if columns.n_event == 0:
+def _axis(values: Mapping[str, Value], n_event: int) -> Axis:
+    """Return how the tracks are shared out, which all expressions have to agree on."""
+    axis = None
+    for text, value in values.items():
+        if isinstance(value, Column) and value.axis is not None:
+            try:
+                axis = common_axis(axis, value.axis)
+            except DataError as error:
+                raise DataError(f"'{text}': {error}") from None
+    if axis is not None:
+        return axis
+    if n_event == 0:  # nothing says then what would be jagged
         return Axis(np.zeros(0, np.int64))
     raise DataError(
-        f"collection {name}: none of the branches {list(paths)} is jagged (one number per track); "
-        "features with one number per event belong into `event`"
+        f"none of {list(values)} is jagged (one number per track); features with one number per "
+        "event belong into `event`"
     )
 
 
@@ -213,40 +220,59 @@ def _hardest(
     return mask
 
 
-def _matrix(columns: list[Column], texts: tuple[str, ...], rows: int) -> NDArray[np.float32]:
-    widths = [parse(text).width for text in texts]
-    matrix = np.empty((rows, sum(widths)), np.float32)
+def _matrix(
+    columns: Sequence[NDArray[Any]],
+    rows: int,
+    texts: Sequence[str],
+    options: Collection | Inputs,
+    where: str,
+) -> NDArray[np.float32]:
+    """Fill and clip as the options say, and put side by side."""
+    matrix = np.empty((rows, sum(parse(text).width for text in texts)), np.float32)
     at = 0
-    for text, width, each in zip(texts, widths, columns, strict=True):
-        values = float32(each.values, f"feature '{text}'")
-        matrix[:, at : at + width] = values if width > 1 else values.reshape(rows, 1)
+    for text, values in zip(texts, columns, strict=True):
+        width = parse(text).width
+        try:
+            matrix[:, at : at + width] = _cleaned(values, text, options).reshape(rows, width)
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from None
         at += width
     return matrix
 
 
-def _clean(
+def _cleaned(values: NDArray[Any], text: str, options: Collection | Inputs) -> NDArray[np.float32]:
+    name = f"feature '{text}'"
+    if text in options.fill and values.dtype.kind == "f":
+        values = np.where(np.isfinite(values), values, options.fill[text])
+    if text in options.clip:
+        low, high = options.clip[text]
+        if values.dtype.kind == "i" and max(-low, high) > LARGEST_EXACT:
+            float32(values, name)  # NumPy clips in double precision: what it rounds shows no more
+        # Before float32 has to hold it, but infinity isn't a number to clip.
+        values = np.where(np.isinf(values), values, np.clip(values, low, high))
+    return float32(values, name)
+
+
+def _finite(
     matrix: NDArray[np.float32],
-    texts: tuple[str, ...],
-    options: Collection | Inputs,
+    texts: Sequence[str],
     where: str,
     event_of: Callable[[int], int],
+    remedy: str,
 ) -> None:
-    """Fill and clip in place as the options say; refuse what is left that is not finite."""
     with np.errstate(all="ignore"):
-        suspicious = not np.isfinite(matrix.sum())
-    roots = [text for text in texts for _ in range(parse(text).width)]
-    for i, (root, name) in enumerate(zip(roots, feature_names(texts), strict=True)):
-        values = matrix[:, i]
-        if suspicious:
-            bad = ~np.isfinite(values)
-            if bad.any() and root not in options.fill:
-                at = int(np.argmax(bad))
-                raise NonFiniteError(
-                    f"{where}: feature '{name}' (of {', '.join(parse(root).names)}) is NaN or "
-                    f"infinite {int(bad.sum())} time(s), first {values[at]} in event "
-                    f"{event_of(at)}. Cut such tracks away with select, or give a value with "
-                    f'fill = {{ "{root}" = 0.0 }}'
-                )
-            values[bad] = options.fill.get(root, 0.0)
-        if root in options.clip:
-            np.clip(values, *options.clip[root], out=values)
+        if np.isfinite(matrix.sum()):
+            return
+    at = 0
+    for text in texts:
+        width = parse(text).width
+        bad = ~np.isfinite(matrix[:, at : at + width])
+        if bad.any():
+            row, column = np.argwhere(bad)[0]
+            raise NonFiniteError(
+                f"{where}: feature '{text}' (of {', '.join(parse(text).names)}) is NaN or infinite "
+                f"{int(bad.sum())} time(s), first {matrix[row, at + column]} in event "
+                f"{event_of(int(row))}. To go on, {remedy}, or give a value with "
+                f'fill = {{ "{text}" = 0.0 }}'
+            )
+        at += width

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import awkward as ak
 import numpy as np
@@ -28,12 +28,14 @@ _BRACKETS = re.compile(r"(\[[^\]]*\])+$")
 _AZIMUTHAL = (("pt", "phi"), ("px", "py"))
 _LONGITUDINAL = ("eta", "pz", "theta")
 _TEMPORAL = ("mass", "m", "energy", "e")
+_SHORT = {"m": "mass", "e": "energy", "y": "rapidity"}
+# What is needed to compute a property: so many of the azimuthal, longitudinal and temporal
+# coordinates. A particle without a stored mass counts as massless, but has no mass to show.
 _VECTOR = {
-    **{name: name for name in ("px", "py", "pz", "pt", "phi", "eta", "theta", "p")},
-    **{name: name for name in ("mass", "energy", "rapidity", "et", "mt", "beta", "gamma")},
-    "m": "mass",
-    "e": "energy",
-    "y": "rapidity",
+    **dict.fromkeys(("px", "py", "pt", "phi"), 1),
+    **dict.fromkeys(("pz", "eta", "theta", "p"), 2),
+    **dict.fromkeys(("energy", "rapidity", "et", "mt"), 3),
+    **dict.fromkeys(("mass", "beta", "gamma"), 4),
 }
 
 
@@ -55,15 +57,21 @@ class Naming:
     verbatim: bool = False
     rename: Mapping[str, str] | None = None
 
-    def candidates(self, name: str) -> Iterator[str]:
-        """Spellings of a name, the likeliest first."""
-        name = (self.rename or {}).get(name, name)
+    def candidates(self, name: str, bare: bool = True) -> Iterator[str]:
+        """Spellings of a name, the likeliest first.
+
+        Without `bare`, only those that start with the prefix, or that the user gave.
+        """
+        renamed = (self.rename or {}).get(name)
+        bare = bare or not self.prefix or renamed is not None
+        name = name if renamed is None else renamed
         if self.prefix:
             yield f"{self.prefix}.{name}"
             yield f"{self.prefix}_{name}"
             if self.verbatim:
                 yield f"{self.prefix}{name}"
-        yield name
+        if bare:
+            yield name
 
 
 @dataclass(frozen=True)
@@ -88,23 +96,26 @@ class Fields:
     def __init__(self, paths: Iterable[Path], where: str = "the array") -> None:
         self.paths = tuple(paths)
         self.where = where
-        self._exact: dict[str, Path] = {}
+        exact = {".".join(path): path for path in self.paths}
+        # None where several columns could be meant
+        self._names: dict[str, Path | None] = {}
         self._folded: dict[str, Path | None] = {}
-        for path in self.paths:
-            last = _BRACKETS.sub("", path[-1])
-            for name in dict.fromkeys(
-                (".".join(path), ".".join((*path[:-1], last)), "_".join((*path[:-1], last)))
+        for name, path in exact.items():
+            plain = _BRACKETS.sub("", name)
+            for table, alias in (
+                (self._names, plain),
+                (self._names, _underscored(plain)),
+                (self._folded, plain.lower()),
+                (self._folded, _underscored(plain).lower()),
             ):
-                self._exact.setdefault(name, path)
-                # None where a name without regard to case is ambiguous
-                known = self._folded.setdefault(name.lower(), path)
-                if known != path:
-                    self._folded[name.lower()] = None
+                if table.setdefault(alias, path) != path:
+                    table[alias] = None
+        self._names.update(exact)
 
     @classmethod
     def of(cls, events: ak.Array, where: str = "the array") -> "Fields":
         """List the fields of an array, without reading any of them."""
-        return cls(_leaves(ak.to_layout(events)), where)
+        return cls((path for path in _leaves(ak.to_layout(events)) if path), where)
 
     def find(self, name: str, naming: Naming | None = None) -> Found:
         """Find a name.
@@ -118,39 +129,63 @@ class Fields:
         stored = self._stored(name, naming)
         if stored is not None:
             return Found({name: stored})
-        if name.lower() in _VECTOR:
-            coordinates = self._coordinates(naming)
-            if coordinates:
-                return Found(coordinates, _VECTOR[name.lower()])
+        if name not in (naming.rename or {}):
+            owner, _, last = name.replace(".", "_").rpartition("_")
+            quantity = _SHORT.get(last.lower(), last.lower())
+            # Either all coordinates are the collection's or none: never an event's own `mass`
+            # with the momenta of its tracks.
+            for whose in [Naming(owner)] if owner else [naming, Naming(rename=naming.rename)]:
+                coordinates = self._coordinates(whose, _VECTOR.get(quantity, 0))
+                if coordinates:
+                    return Found(coordinates, quantity)
         tried = list(naming.candidates(name))
-        listed = near_misses(tried[0], self._exact)
-        if "did you mean" not in listed and len(tried) > 1:
-            listed = near_misses(tried[-2], self._exact)
+        known = [".".join(path) for path in self.paths]
+        for spelling in tried:
+            listed = near_misses(spelling, known)
+            if listed.startswith("did you mean"):
+                break
         looked = " or ".join(repr(each) for each in reversed(tried))
         raise DataError(f"no branch or field {looked} in {self.where}: {listed}")
 
-    def _stored(self, name: str, naming: Naming) -> Path | None:
-        for table, fold in ((self._exact, str), (self._folded, str.lower)):
-            for spelling in naming.candidates(name):
-                path = table.get(fold(spelling))
+    def _stored(self, name: str, naming: Naming, bare: bool = True) -> Path | None:
+        spellings = list(naming.candidates(name, bare))
+        for table, spelled in (
+            (self._names, spellings),
+            (self._names, map(_underscored, spellings)),
+            (self._folded, map(str.lower, spellings)),
+            (self._folded, [_underscored(each).lower() for each in spellings]),
+        ):
+            for each in spelled:
+                path = table.get(each)
                 if path is not None:
                     return path
         return None
 
-    def _coordinates(self, naming: Naming) -> dict[str, Path]:
+    def _coordinates(self, naming: Naming, needed: int) -> dict[str, Path]:
+        """Find the coordinates that a property needs (see _VECTOR), or nothing."""
+        if not needed:
+            return {}
+
         def first(*names: str) -> dict[str, Path]:
             for name in names:
-                path = self._stored(name, naming)
+                path = self._stored(name, naming, bare=False)
                 if path is not None:
                     return {name: path}
             return {}
 
-        for pair in _AZIMUTHAL:
-            azimuthal = {**first(pair[0]), **first(pair[1])}
-            longitudinal = first(*_LONGITUDINAL)
-            if len(azimuthal) == 2 and longitudinal:
-                return {**azimuthal, **longitudinal, **first(*_TEMPORAL)}
+        longitudinal = first(*_LONGITUDINAL) if needed >= 2 else {}
+        temporal = first(*_TEMPORAL) if needed >= 3 else {}
+        if (needed >= 2 and not longitudinal) or (needed >= 4 and not temporal):
+            return {}
+        for one, other in _AZIMUTHAL:
+            azimuthal = {**first(one), **first(other)}
+            if len(azimuthal) == 2:
+                return {**azimuthal, **longitudinal, **temporal}
         return {}
+
+
+def _underscored(name: str) -> str:
+    return name.replace(".", "_")
 
 
 def _leaves(layout: Any, path: Path = ()) -> Iterator[Path]:
@@ -228,15 +263,11 @@ def _four_vector(quantity: str, coordinates: dict[str, Column]) -> Column:
     """Compute a property of four-vectors in double precision; massless where there is no mass."""
     import vector
 
-    names = {"m": "mass", "e": "energy"}
-
     def compute(*values: Any) -> Any:
         arrays = np.broadcast_arrays(*(np.asarray(each, np.float64) for each in values))
-        parts = {names.get(k, k): v for k, v in zip(coordinates, arrays, strict=True)}
-        if not {"mass", "energy"} & set(parts):
+        parts = {_SHORT.get(k, k): v for k, v in zip(coordinates, arrays, strict=True)}
+        if len(parts) == 3:
             parts["mass"] = np.zeros_like(arrays[0])
         return np.asarray(getattr(vector.array(parts), quantity))
 
-    result = elementwise(compute, *coordinates.values())
-    assert isinstance(result, Column)
-    return result
+    return cast("Column", elementwise(compute, *coordinates.values()))

@@ -20,6 +20,7 @@ __all__ = (
     "REDUCTIONS",
     "Value",
     "common_axis",
+    "element",
     "elementwise",
     "holding",
     "onehot",
@@ -32,8 +33,15 @@ Value = Column | bool | int | float
 CONSTANTS = MappingProxyType({"pi": np.pi, "inf": np.inf, "nan": np.nan})
 
 
+_LOGIC = (np.logical_and, np.logical_or, np.logical_not, np.bitwise_and, np.bitwise_or)
+
+
 def elementwise(function: Callable[..., Any], *arguments: Value) -> Value:
     """Apply a NumPy function to numbers and columns, repeating events' values for their tracks.
+
+    A number per track meets every element of a short vector per track. Everywhere but in logic,
+    true and false count as 1 and 0, as in ROOT: NumPy's sum of two bools is a bool, and its
+    exponential of one is in half precision.
 
     Raises
     ------
@@ -44,12 +52,26 @@ def elementwise(function: Callable[..., Any], *arguments: Value) -> Value:
     for each in arguments:
         if isinstance(each, Column) and each.axis is not None:
             axis = common_axis(axis, each.axis)
-    plain = [_repeated(each, axis) if isinstance(each, Column) else each for each in arguments]
+    plain: list[Any] = [
+        _repeated(each, axis) if isinstance(each, Column) else each for each in arguments
+    ]
+    if function not in _LOGIC:
+        plain = [_number(each) for each in plain]
+    if any(np.ndim(each) > 1 for each in plain):
+        plain = [each[:, None] if np.ndim(each) == 1 else each for each in plain]
     with np.errstate(all="ignore"):  # NaN and infinity are reported later, with their event
-        result = function(*plain)
+        result = np.asarray(function(*plain))
     if any(isinstance(each, Column) for each in arguments):
         return Column(result, axis)
-    return result.item() if isinstance(result, np.generic) else result
+    number: bool | int | float = result.item()
+    return number
+
+
+def _number(value: Any) -> Any:
+    """Turn true and false into 1 and 0."""
+    if isinstance(value, np.ndarray):
+        return value.astype(np.int64) if value.dtype == bool else value
+    return int(value) if isinstance(value, bool) else value
 
 
 def common_axis(one: Axis | None, other: Axis) -> Axis:
@@ -92,7 +114,8 @@ def reduce(name: str, each: Value) -> Value:
     """
     if not isinstance(each, Column) or each.axis is None:
         raise DataError(f"{name}(x) of one value reduces over tracks, but x has one per event")
-    return Column(REDUCTIONS[name](each.values, each.axis))
+    with np.errstate(all="ignore"):  # as above
+        return Column(REDUCTIONS[name](each.values, each.axis))
 
 
 def holding(values: NDArray[Any], other: float) -> np.dtype[Any]:
@@ -119,19 +142,18 @@ def _sum(values: NDArray[Any], axis: Axis) -> NDArray[Any]:
 
 def _mean(values: NDArray[Any], axis: Axis) -> NDArray[Any]:
     counts = axis.counts.reshape(-1, *[1] * (values.ndim - 1))
-    with np.errstate(all="ignore"):
-        return np.asarray(_sum(values, axis) / counts)
+    return np.asarray(_sum(values, axis) / counts)
 
 
 REDUCTIONS: MappingProxyType[str, Callable[[NDArray[Any], Axis], NDArray[Any]]] = MappingProxyType(
     {
         "sum": _sum,
         "mean": _mean,
-        "count": lambda values, axis: axis.counts,
+        "count": lambda _, axis: axis.counts,
         "min": lambda values, axis: _segments(np.minimum, values, axis, np.nan),
         "max": lambda values, axis: _segments(np.maximum, values, axis, np.nan),
-        "any": lambda values, axis: _segments(np.logical_or, values, axis, False),
-        "all": lambda values, axis: _segments(np.logical_and, values, axis, True),
+        "any": lambda values, axis: _segments(np.logical_or, values.astype(bool), axis, False),
+        "all": lambda values, axis: _segments(np.logical_and, values.astype(bool), axis, True),
     }
 )
 
@@ -174,6 +196,7 @@ FUNCTIONS: MappingProxyType[str, tuple[Callable[..., Any], int, int]] = MappingP
                 *("arcsinh", "arccosh", "arctanh", "floor", "ceil", "isnan", "isfinite"),
             )
         },
+        "fabs": (np.abs, 1, 1),
         "asin": (np.arcsin, 1, 1),
         "acos": (np.arccos, 1, 1),
         "atan": (np.arctan, 1, 1),
@@ -199,4 +222,33 @@ def onehot(x: Value, codes: Sequence[int | float]) -> Value:
     """One feature per code: 1 where x equals the code, else 0; shape (n, n_code)."""
     if not isinstance(x, Column):
         raise DataError("onehot(x, ...) needs a branch, not a constant")
+    if x.values.ndim > 1:
+        raise DataError(f"onehot(x, ...) of {x.values.shape[1]} numbers at once: choose x[0] ...")
     return Column((x.values[:, None] == np.asarray(codes)).astype(np.float32), x.axis)
+
+
+def element(value: Value, index: int, default: float) -> Value:
+    """Element `index` of a short vector per track or, for one number per track, that track.
+
+    Events with fewer tracks give the default; a negative index counts from the end.
+
+    Raises
+    ------
+    DataError
+        If there is nothing to choose from: a constant, one number per event, a vector too short.
+    """
+    if not isinstance(value, Column):
+        raise DataError("a constant has no elements")
+    values, axis = value.values, value.axis
+    if values.ndim > 1:
+        n = values.shape[1]
+        if not -n <= index < n:
+            raise DataError(f"element [{index}] of a branch with {n} elements")
+        return Column(values[:, index], axis)
+    if axis is None:
+        raise DataError(f"element [{index}] of a branch with one number per event")
+    there = (axis.counts > index) if index >= 0 else (axis.counts >= -index)
+    first = axis.offsets[:-1] if index >= 0 else axis.offsets[1:]
+    result = np.full(len(axis.counts), default, holding(values, default))
+    result[there] = values[first[there] + index]
+    return Column(result)

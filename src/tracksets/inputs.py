@@ -13,7 +13,15 @@ from tracksets.errors import ConfigError, DataError
 from tracksets.expressions import parse
 from tracksets.fields import Fields, Naming, Path
 
-__all__ = ("Collection", "Configuration", "Inputs", "feature_names", "paths_of")
+__all__ = (
+    "Collection",
+    "Configuration",
+    "Inputs",
+    "Scale",
+    "as_config_error",
+    "feature_names",
+    "paths_of",
+)
 
 Scale = Literal["standard", "quantile", "none"]
 
@@ -99,7 +107,7 @@ class Collection(_Features):
     def _sort_and_first(self) -> Self:
         if (self.sort is None) != (self.first is None):
             raise ValueError("sort and first go together: sort by what, keep how many")
-        if "onehot" in f"{self.select}{self.sort}":
+        if any(parse(text).is_onehot for text in (self.select, self.sort) if text is not None):
             raise ValueError("onehot gives several numbers and can only be a feature")
         return self
 
@@ -110,7 +118,7 @@ class Collection(_Features):
 
     def expressions(self) -> list[str]:
         """List every expression that has to be evaluated."""
-        return [*self.features, *(text for text in (self.select, self.sort) if text)]
+        return [*self.features, *(text for text in (self.select, self.sort) if text is not None)]
 
 
 class Inputs(_Features):
@@ -148,7 +156,7 @@ class Inputs(_Features):
     def _plain_names(cls, collections: dict[str, Collection]) -> dict[str, Collection]:
         for name in collections:
             if not name.replace("_", "a").replace("-", "a").isalnum():
-                raise ValueError(f"collection {name!r}: use letters, digits and underscores")
+                raise ValueError(f"collection {name!r}: use letters, digits, '_' and '-'")
         return collections
 
     @cached_property
@@ -175,7 +183,7 @@ def feature_names(features: Sequence[str]) -> list[str]:
     names: list[str] = []
     for text in features:
         width = parse(text).width
-        names += [text] if width == 1 else [f"{text}[{i}]" for i in range(width)]
+        names += [f"{text}[{i}]" for i in range(width)] if parse(text).is_onehot else [text]
     return names
 
 

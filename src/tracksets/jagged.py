@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from tracksets.errors import DataError
 
-__all__ = ("Axis", "Column", "column", "float32")
+__all__ = ("LARGEST_EXACT", "Axis", "Column", "column", "float32")
 
-_LARGEST_EXACT = 2**24
+LARGEST_EXACT = 2**24
 """float32 holds every integer up to here."""
 
 
@@ -129,8 +129,7 @@ def _numbers(layout: Any, name: str, event_of: Callable[[int], int]) -> NDArray[
     """Return the numbers of a layout, all integers as int64."""
     inner = layout
     if layout.is_regular and not _not_a_number(layout):
-        reached = layout.content[: layout.length * layout.size]
-        inner = _present(reached, name, "value", lambda at: event_of(at // layout.size))
+        inner = _present(layout.content, name, "value", lambda at: event_of(at // layout.size))
     problem = _not_a_number(inner) or ("lists of lists" if inner.is_list else None)
     if problem:
         raise DataError(
@@ -174,10 +173,10 @@ def float32(values: NDArray[Any], name: str = "array") -> NDArray[np.float32]:
     """
     if values.dtype.kind == "i" and values.size:
         largest = max(abs(int(values.min())), abs(int(values.max())))
-        if largest > _LARGEST_EXACT:
+        if largest > LARGEST_EXACT:
             raise DataError(
                 f"{name} holds the integer {largest}: float32 is exact only up to 2**24 "
-                f"({_LARGEST_EXACT}). Take its logarithm, a remainder, or divide it first"
+                f"({LARGEST_EXACT}). Take its logarithm, a remainder, or divide it first"
             )
     with np.errstate(over="ignore"):
         result = values.astype(np.float32, copy=False)

@@ -4,17 +4,19 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tracksets.atomic import appearing, refuse_existing
-from tracksets.errors import ConfigError, DataError, FileError, TracksetsError
+from tracksets.errors import ConfigError, DataError, FileError, TracksetsError, near_misses
 from tracksets.fields import Columns
 from tracksets.inputs import paths_of
 from tracksets.progress import events_bar
@@ -142,14 +144,18 @@ def label(
 
     Raises
     ------
-    FileError
-        Before anything is written: no such file, an output exists or equals its input.
+    ConfigError, FileError
+        Before anything is written: no such mode or file, an output exists or equals its input.
     LabellingError
         After all files were tried, if some failed.
     """
+    modes = get_args(Mode)
+    if mode not in modes:
+        raise ConfigError(f"no mode {mode!r}: {near_misses(mode, modes)}")
     scorer = model if isinstance(model, Scorer) else load(model)
-    if not re.fullmatch(r"[A-Za-z_]\w*", field):
+    if not re.fullmatch(r"[A-Za-z_]\w*", field, re.ASCII):
         raise ConfigError(f"{field!r} cannot be the name of a branch: use letters, digits and _")
+    _score_fields(field, scorer.task.score_names)  # complain once, not for every file
     jobs = [
         _Job(source, target, tree, mode, field, force)
         for source, target in _outputs(expand(files), Path(output), force)
@@ -187,18 +193,34 @@ def _run(scorer: Scorer, jobs: list[_Job], workers: int) -> Iterator[Labelled]:
     if workers <= 1 or len(jobs) <= 1:
         yield from (_label_file(scorer, job) for job in jobs)
         return
+    n = min(workers, len(jobs))
+    while jobs:
+        done = []
+        for result in _run_in_pool(scorer, jobs, n):
+            done.append(result.source)
+            yield result
+        jobs = [job for job in jobs if job.source not in done]
+        if jobs and n == 1:
+            # The only worker died over the first of those that are left.
+            guilty, *jobs = jobs
+            yield Labelled(guilty.source, guilty.output, 0, 0.0, "the process that read it died")
+        n = 1
+
+
+def _run_in_pool(scorer: Scorer, jobs: list[_Job], n: int) -> Iterator[Labelled]:
+    """Label files in n processes; without those that are left when a process dies."""
     # Spawned, not forked: JAX may have started threads in this process.
     context = get_context("spawn")
-    n = min(workers, len(jobs))
     with ProcessPoolExecutor(n, context, initializer=_start, initargs=(scorer,)) as pool:
-        futures: dict[Future[Labelled], _Job] = {pool.submit(_label_here, job): job for job in jobs}
-        for future in as_completed(futures):
-            job = futures[future]
-            error = future.exception()
-            if error is None:
-                yield future.result()
-            else:  # the worker died
-                yield Labelled(job.source, job.output, 0, 0.0, f"{type(error).__name__}: {error}")
+        try:
+            futures = [pool.submit(_label_here, job) for job in jobs]
+            for future in as_completed(futures):
+                with suppress(BrokenProcessPool):
+                    yield future.result()
+        except BrokenProcessPool:  # while jobs were submitted
+            return
+        finally:
+            pool.shutdown(cancel_futures=True)  # an interrupt must not wait for all files
 
 
 _scorer_here: list[Scorer] = []
@@ -218,16 +240,16 @@ def _label_file(scorer: Scorer, job: _Job) -> Labelled:
         with open_tree(job.source, job.tree) as tree, appearing(job.output, force=job.force) as new:
             _write(scorer, tree, new, job)
             n = tree.n_event
-    except TracksetsError as error:
-        return Labelled(job.source, job.output, 0, time.perf_counter() - begin, str(error))
+    except Exception as error:  # noqa: BLE001  # one file must not take the others with it
+        known = isinstance(error, TracksetsError)
+        reason = str(error) if known else f"{type(error).__name__}: {error}"
+        return Labelled(job.source, job.output, 0, time.perf_counter() - begin, reason)
     return Labelled(job.source, job.output, n, time.perf_counter() - begin)
 
 
 def _write(scorer: Scorer, tree: Tree, output: Path, job: _Job) -> None:
-    names = scorer.task.score_names
-    fields = [f"{job.field}_{name}" for name in names] if names else [job.field]
-    identifiers = [each for each in IDENTIFIERS if (each,) in tree.fields.paths]
-    columns = _score_tree(scorer, tree, identifiers if job.mode == "friend" else [])
+    fields = _score_fields(job.field, scorer.task.score_names)
+    columns = _score_tree(scorer, tree, _identifiers(tree) if job.mode == "friend" else [])
     scores = dict(zip(fields, columns.pop("").T, strict=True))
     name = f"{tree.name.split(';')[0]}_{job.field}"
     if job.mode == "branch":
@@ -236,6 +258,21 @@ def _write(scorer: Scorer, tree: Tree, output: Path, job: _Job) -> None:
         write_append(tree, output, scores, name, force=job.force)
     else:
         write_friend(tree, output, scores, name.rpartition("/")[2], columns)
+
+
+def _score_fields(field: str, names: tuple[str, ...]) -> list[str]:
+    """Name the branches: `score`, or `score_b` for a class; of `log(pt)`, `score_log_pt_`."""
+    fields = [f"{field}_{re.sub(r'[^A-Za-z0-9_]', '_', name)}" for name in names] or [field]
+    if len(set(fields)) < len(fields):
+        raise ConfigError(f"the scores {list(names)} would become branches of the same name")
+    return fields
+
+
+def _identifiers(tree: Tree) -> list[str]:
+    """List the branches that say which event it is: whole numbers, one per event."""
+    names = [name for name in IDENTIFIERS if (name,) in tree.fields.paths]
+    types = {name: tree.read([(name,)], 0, 0)[name].type.content for name in names}
+    return [name for name in names if "int" in getattr(types[name], "primitive", "")]
 
 
 def _score_tree(scorer: Scorer, tree: Tree, others: list[str]) -> dict[str, NDArray[np.float32]]:

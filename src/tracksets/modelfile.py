@@ -45,7 +45,7 @@ def write_model(
     # Keys keep their order: that of the collections is the order of the network.
     text = json.dumps({"format_version": FORMAT_VERSION, **header})
     content = safetensors.save(
-        {name: np.ascontiguousarray(array) for name, array in sorted(arrays.items())},
+        {name: np.ascontiguousarray(array) for name, array in arrays.items()},
         metadata={_KEY: text},
     )
     with appearing(path, force=True) as temporary:

@@ -5,9 +5,12 @@ This and `writing.py` are the only modules that touch ROOT files.
 
 import glob
 import os
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -18,6 +21,14 @@ from tracksets.errors import DataError, FileError, MissingExtraError, near_misse
 from tracksets.fields import Fields, Path
 
 __all__ = ("CHUNK_EVENTS", "Tree", "expand", "open_tree", "open_trees", "split_name")
+
+_EXTRAS = {
+    "root": ("fsspec-xrootd", "xrootd"),
+    "roots": ("fsspec-xrootd", "xrootd"),
+    "http": ("aiohttp", "http"),
+    "https": ("aiohttp", "http"),
+}
+_SERVER = re.compile(r"[A-Za-z][\w+.-]*://[^/]*")
 
 CHUNK_EVENTS = 50_000
 """Events to read at a time, about; boundaries follow the clusters of the tree."""
@@ -30,10 +41,14 @@ def split_name(name: str | os.PathLike[str]) -> tuple[str, str | None]:
     ('root://server//store/data.root', 'dir/Events')
     """
     text = os.fspath(name)
-    head, colon, tail = text.rpartition(":")
-    if colon and tail and not tail.startswith("//") and not FilePath(text).exists():
-        return head, tail
-    return text, None
+    # The colons before a URL's path belong to its scheme and port.
+    server = _SERVER.match(text)
+    start = server.end() if server else 0
+    head, colon, tail = text[start:].rpartition(":")
+    # Folders and files may have a colon in their names, too.
+    if not colon or tail.endswith(".root") or glob.has_magic(tail) or FilePath(text).exists():
+        return text, None
+    return text[:start] + head, tail or None
 
 
 def is_remote(path: str) -> bool:
@@ -74,12 +89,13 @@ def expand(names: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> 
 
 def _no_file(path: str) -> str:
     folder = FilePath(path).parent
-    if glob.has_magic(path):
-        return f"no file matches {path}"
+    what = f"no file matches {path}" if glob.has_magic(path) else f"no file {path}"
+    if glob.has_magic(str(folder)):
+        return what
     if not folder.is_dir():
-        return f"no file {path}: there is no folder {folder}"
-    listed = near_misses(FilePath(path).name, [each.name for each in folder.iterdir()])
-    return f"no file {path}; in that folder: {listed}"
+        return f"{what}: there is no folder {folder}"
+    listed = near_misses(FilePath(path).name, sorted(each.name for each in folder.iterdir()))
+    return f"{what}; in the folder {folder}: {listed}"
 
 
 @dataclass(frozen=True)
@@ -123,20 +139,16 @@ class Tree:
             If a branch cannot be read.
         """
         stop = self.n_event if stop is None else stop
-        wanted = {path[0] if not self.is_rntuple else ".".join(path) for path in paths}
-        if not wanted:
-            return ak.Array([{}] * (stop - start)) if stop > start else ak.Array([])
+        if not paths:
+            return ak.Array(ak.contents.RecordArray([], [], length=stop - start))
+        wanted = {".".join(path) for path in paths}
         try:
             if self.is_rntuple:
                 array = self.source.arrays(
                     filter_name=lambda name: name in wanted, entry_start=start, entry_stop=stop
                 )
             else:
-                array = self.source.arrays(
-                    filter_branch=lambda branch: branch.name in wanted,
-                    entry_start=start,
-                    entry_stop=stop,
-                )
+                array = self._read_branches(paths, start, stop)
         except Exception as error:  # damaged files raise anything
             raise FileError(
                 f"{self.path}, tree {self.name}, events {start} to {stop}: cannot read "
@@ -150,18 +162,34 @@ class Tree:
             )
         return array
 
+    def _read_branches(self, paths: Sequence[Path], start: int, stop: int) -> ak.Array:
+        wanted = {path[0] for path in paths if len(path) == 1}
+        array = self.source.arrays(
+            filter_branch=lambda branch: branch.name in wanted, entry_start=start, entry_stop=stop
+        )
+        # Branches of the same name one by one: arrays() gives a single field to all of them.
+        nested = [path for path in paths if len(path) > 1]
+        columns: dict[str, Any] = {name: array[name] for name in ak.fields(array)}
+        for path in nested:
+            inner = columns
+            for name in path[:-1]:
+                inner = inner.setdefault(name, {})
+            branch = self.source["/".join(path)]
+            inner[path[-1]] = branch.array(entry_start=start, entry_stop=stop)
+        return _record(columns) if nested else array
+
     def chunks(
         self, paths: Sequence[Path], events: int = CHUNK_EVENTS
     ) -> Iterator[tuple[int, int]]:
         """Split the entries into runs of about `events`, at boundaries of clusters."""
         edges = [0, self.n_event]
         if not self.is_rntuple and paths:
-            wanted = {path[0] for path in paths}
+            wanted = {path[-1] for path in paths}
             edges = self.source.common_entry_offsets(
                 filter_branch=lambda branch: branch.name in wanted
             )
         start = 0
-        for left, right in zip(edges[:-1], edges[1:], strict=True):
+        for left, right in pairwise(edges):
             if right - start > events and left > start:
                 yield start, left
                 start = left
@@ -170,6 +198,11 @@ class Tree:
                 start += events
         if start < self.n_event:
             yield start, self.n_event
+
+
+def _record(columns: dict[str, Any]) -> ak.Array:
+    arrays = {k: _record(v) if isinstance(v, dict) else v for k, v in columns.items()}
+    return ak.zip(arrays, depth_limit=1)
 
 
 def _reason(error: BaseException) -> str:
@@ -222,14 +255,21 @@ def _open_file(path: str) -> Iterator[Any]:
             raise FileError(f"{path} is a folder, not a ROOT file; give a pattern: {path}/*.root")
         raise FileError(_no_file(path))
     try:
-        file = uproot.open(path)
+        file = uproot.open({path: None})  # a plain string would be split at its last colon
     except ImportError as error:
-        extra = "xrootd" if path.startswith("root:") else "http"
-        package = "fsspec-xrootd" if extra == "xrootd" else "aiohttp"
-        raise MissingExtraError(package, extra, f"reading {path}") from error
+        scheme = path.partition("://")[0]
+        if scheme not in _EXTRAS:
+            raise FileError(f"cannot read {path}: {error}") from error
+        raise MissingExtraError(*_EXTRAS[scheme], f"reading {path}") from error
     except Exception as error:  # files that are not ROOT files raise anything
+        if is_remote(path) or isinstance(error, PermissionError):
+            raise FileError(f"cannot read {path}: {_reason(error)}") from error
         raise FileError(f"{path} is not a ROOT file, or truncated: {_reason(error)}") from error
     with file:
+        end = file.file.fEND
+        size = end if is_remote(path) else FilePath(path).stat().st_size
+        if size < end:  # uproot reads what is there, but a copy would be as damaged as this file
+            raise FileError(f"{path} is truncated: it has {size} bytes of {end}")
         yield file
 
 
@@ -241,6 +281,12 @@ def trees_of(file: Any) -> dict[str, str]:
         for key, kind in classes.items()
         if kind in ("TTree", "TNtuple", "TNtupleD", "TChain") or "RNTuple" in kind
     }
+
+
+def leaves_of(source: Any) -> dict[str, Any]:
+    """Branches of a TTree that hold data, by their full names: `muon/pt`."""
+    branches = source.iteritems(recursive=True)
+    return {key: branch for key, branch in branches if not len(branch.branches)}
 
 
 def _trees(file: Any, path: str) -> dict[str, str]:
@@ -275,9 +321,11 @@ def _find_tree(file: Any, path: str, name: str | None) -> Tree:
 
 def _paths(source: Any) -> Iterator[Path]:
     if isinstance(source, uproot.TTree):
-        for branch in source.itervalues(recursive=True):
-            if not len(branch.branches):
-                yield (branch.name,)
+        leaves = leaves_of(source)
+        names = Counter(branch.name for branch in leaves.values())
+        for key, branch in leaves.items():
+            # Parts of two split objects may have the same name: `muon/pt` and `jet/pt`.
+            yield (branch.name,) if names[branch.name] == 1 else tuple(key.split("/"))
         return
     keys = source.keys()
     parents = {key.rpartition(".")[0] for key in keys}

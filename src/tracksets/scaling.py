@@ -21,6 +21,7 @@ EVENT = "event"
 """Key of the event-level features beside the collections' names."""
 
 _SAMPLE = 1_000_000
+_QUANTILES = (0.16, 0.5, 0.84)
 
 
 @dataclass(frozen=True)
@@ -105,12 +106,11 @@ def _quantiles(
     values: NDArray[np.float32], weights: NDArray[np.float64] | None
 ) -> tuple[float, float]:
     step = -(-len(values) // _SAMPLE)  # every step-th track is enough, and is deterministic
-    values = values[::step]
-    method = "linear" if weights is None else "inverted_cdf"
-    low, centre, high = np.quantile(
-        values,
-        [0.16, 0.5, 0.84],
-        weights=None if weights is None else weights[::step],
-        method=method,
-    )
+    wide = values[::step].astype(np.float64)
+    if weights is None:
+        low, centre, high = np.quantile(wide, _QUANTILES)
+    else:  # NumPy has one method with weights
+        low, centre, high = np.quantile(
+            wide, _QUANTILES, weights=weights[::step], method="inverted_cdf"
+        )
     return float(centre), float(high - low) / 2

@@ -12,7 +12,6 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from threading import Lock
 from typing import Any, Self
 
@@ -20,12 +19,13 @@ import awkward as ak
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from tracksets.blocks import Shape, pack_inputs
 from tracksets.errors import DataError, ModelError
 from tracksets.features import JaggedInputs, jagged_inputs
 from tracksets.fields import Columns, Fields
-from tracksets.inputs import Inputs, paths_of
+from tracksets.inputs import Inputs, as_config_error, paths_of
 from tracksets.modelfile import read_model, write_model
 from tracksets.network import Architecture, Model, compiled
 from tracksets.targets import Task
@@ -92,6 +92,8 @@ class Scorer:
         """
         if not isinstance(events, ak.Array):
             raise DataError(f"events must be an awkward array, not {type(events).__name__}")
+        if ak.backend(events) == "typetracer":
+            return self._traced(events)
         if len(events) == 0 and not ak.fields(events):
             return self._field(np.empty((0, self.task.outputs), np.float32))
         return self._field(self.score(Columns(events)))
@@ -142,6 +144,16 @@ class Scorer:
         filled = np.cumsum(counts) // _WINDOW_TRACKS
         edges = np.flatnonzero(np.diff(filled)) + 1
         yield from zip([0, *edges.tolist()], [*edges.tolist(), columns.n_event], strict=True)
+
+    def _traced(self, events: ak.Array) -> ak.Array:
+        """Answer Dask and coffea, which ask with arrays without data what a call would read."""
+        for path in paths_of(self.inputs, Fields.of(events)):
+            column = events
+            for name in path:
+                column = column[name]
+            ak.typetracer.touch_data(column)
+        scores = self._field(np.empty((0, self.task.outputs), np.float32))
+        return ak.Array(ak.to_layout(scores).to_typetracer(forget_length=True))
 
     def _field(self, scores: Float[np.ndarray, "event score"]) -> ak.Array:
         names = self.task.score_names
@@ -247,10 +259,9 @@ class Scorer:
             )
             scorer._check_arrays()
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ModelError(
-                f"{Path(path)} is damaged or not a tracksets model: {reason}"
-            ) from None
+            invalid = isinstance(error, ValidationError)
+            reason = as_config_error(error, "header") if invalid else repr(error)
+            raise ModelError(f"{path} is damaged or not a tracksets model: {reason}") from None
         return scorer
 
     def _check_arrays(self) -> None:

@@ -81,7 +81,11 @@ def respell(text: str) -> Spelled:
     if any(token == "?" for token, _ in pieces):
         pieces = _conditionals(pieces, text)
     spelled = "".join(token for token, _ in pieces)
-    positions = tuple(at for token, at in pieces for _ in token)
+    positions = tuple(
+        at + i if text.startswith(token, at) else at
+        for token, at in pieces
+        for i in range(len(token))
+    )
     # Python reads leading blanks as an indent
     blanks = len(spelled) - len(spelled.lstrip())
     return Spelled(spelled[blanks:], positions[blanks:])

@@ -109,7 +109,7 @@ def train(config: Config | str | os.PathLike[str], *, progress: bool = True) -> 
         data.targets,
         data.task,
         config.inputs,
-        data.weights,
+        data.training_weights(config),
         config.model,
         config.training,
         progress,

@@ -5,7 +5,8 @@ used: it corrupts trees with jagged branches.
 """
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path as FilePath
@@ -16,8 +17,8 @@ import numpy as np
 import uproot
 from numpy.typing import NDArray
 
-from tracksets.errors import DataError, FileError
-from tracksets.reading import Tree, open_tree, trees_of
+from tracksets.errors import DataError, FileError, TracksetsError
+from tracksets.reading import Tree, is_remote, leaves_of, open_tree, open_trees, trees_of
 
 __all__ = ("has_root", "write_append", "write_branch", "write_friend")
 
@@ -104,22 +105,27 @@ def write_branch(tree: Tree, output: FilePath, scores: Scores, *, force: bool = 
         If a branch of that name exists, or something in the file cannot be written.
     """
     _check(tree, scores)
-    existing = [name for name in scores if (name,) in tree.fields.paths]
-    if existing and not force:
+    if not _is_newest(tree):
         raise FileError(
-            f"{tree.path}, tree {tree.name} has a branch {existing[0]!r} already; choose another "
-            "name with --field, or replace it with --force"
+            f"{tree.path}: {tree.name} is not the newest cycle of this tree, the one that gets a "
+            f"branch; leave out the number, or use --mode append or --mode friend"
         )
     if tree.is_rntuple:
         raise FileError(
             f"{tree.path}: {tree.name} is an RNTuple, to which no branch can be added; use "
             "--mode append or --mode friend"
         )
+    existing = _existing(tree, scores)
+    if existing and not force:
+        raise FileError(
+            f"{tree.path}, tree {tree.name} has a branch {existing[0]!r} already; choose another "
+            "name with --field, or replace it with --force"
+        )
     if has_root():
         _branch_by_root(tree, output, scores, existing)
     else:
         _branch_by_uproot(tree, output, scores)
-    _verify(tree, output, tree.name, scores)
+    _verify(tree, output, tree.name.split(";")[0], scores)
 
 
 def write_append(
@@ -142,7 +148,8 @@ def write_append(
         If an object of that name exists.
     """
     _check(tree, scores)
-    shutil.copyfile(tree.path, output)
+    with _writing(tree, output):
+        _copy(tree, output)
     with _writing(tree, output), uproot.update(output) as file:
         if name in {key.split(";")[0] for key in file.keys(recursive=True)} and not force:
             raise FileError(
@@ -173,6 +180,12 @@ def write_friend(
         By name: columns that say which event it is, shape (n_event,).
     """
     _check(tree, scores)
+    for key in scores:
+        if key in identifiers:
+            raise FileError(
+                f"{tree.path} has {key!r} as an identifier of events, which goes with the scores; "
+                "choose another name with --field"
+            )
     columns = {**identifiers, **scores}
     with _writing(tree, output), uproot.recreate(output) as file:
         file.mktree(name, {key: values.dtype for key, values in columns.items()})
@@ -187,16 +200,50 @@ def _check(tree: Tree, scores: Scores) -> None:
             raise DataError(f"{values.shape} values of {name} for {tree.n_event} events")
 
 
+def _is_newest(tree: Tree) -> bool:
+    name, _, cycle = tree.name.partition(";")
+    keys = tree.source.file.root_directory.keys(recursive=True) if cycle else []
+    return all(int(key.split(";")[1]) <= int(cycle) for key in keys if key.split(";")[0] == name)
+
+
+def _existing(tree: Tree, names: Iterable[str]) -> list[str]:
+    """List which names are branches already; refuse those that can't be replaced."""
+    tops = {branch.name: branch for branch in tree.source.branches}
+    everywhere = {branch.name for branch in tree.source.itervalues(recursive=True)}
+    leaves = leaves_of(tree.source).values()
+    counters = {leaf.count_branch.name for leaf in leaves if leaf.count_branch is not None}
+    existing = [name for name in names if name in everywhere]
+    for name in existing:
+        if name in counters or name not in tops or len(tops[name].branches):
+            raise FileError(
+                f"{tree.path}, tree {tree.name} has a branch {name!r} that other branches depend "
+                "on; choose another name with --field"
+            )
+    return existing
+
+
 @contextmanager
 def _writing(tree: Tree, output: FilePath) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        if isinstance(error, FileError):
-            raise
+    except TracksetsError:
+        raise
+    except Exception as error:  # uproot and ROOT raise anything
         raise FileError(
-            f"cannot write the labelled copy of {tree.path} to {output.parent}: {error}"
+            f"cannot write the labelled copy of {tree.path} to {output.parent}: "
+            f"{type(error).__name__}: {error}"
         ) from error
+
+
+def _copy(tree: Tree, output: FilePath) -> None:
+    """Copy the input byte for byte."""
+    if not is_remote(tree.path):
+        shutil.copyfile(tree.path, output)
+        return
+    import fsspec
+
+    with fsspec.open(tree.path) as source, output.open("wb") as target:
+        shutil.copyfileobj(source, target)
 
 
 def _verify(tree: Tree, output: FilePath, name: str, scores: Scores) -> None:
@@ -218,12 +265,11 @@ def _verify(tree: Tree, output: FilePath, name: str, scores: Scores) -> None:
 
 def _branch_by_root(tree: Tree, output: FilePath, scores: Scores, existing: list[str]) -> None:
     root = _root()
-    with _writing(tree, output):
-        shutil.copyfile(tree.path, output)
-    with _quiet(root):
+    if {"#", "?"} & set(str(output)):
+        raise FileError(f"{output.parent}: ROOT cannot write to a path with # or ? in it")
+    with _writing(tree, output), _quiet(root):
+        _copy(tree, output)
         file = root.TFile.Open(str(output), "UPDATE")
-        if not file or file.IsZombie():
-            raise FileError(f"ROOT cannot open the copy of {tree.path} in {output.parent}")
         try:
             target = file.Get(tree.name)
             for name in existing:
@@ -238,15 +284,18 @@ def _branch_by_root(tree: Tree, output: FilePath, scores: Scores, existing: list
                         "is the disk full?"
                     )
             target.GetDirectory().cd()
-            written = target.Write("", root.TObject.kOverwrite)
+            if not target.Write("", root.TObject.kOverwrite):
+                raise FileError(f"ROOT could not write the tree of {tree.path}; is the disk full?")
         finally:
             file.Close()
-    if not written:
-        raise FileError(f"ROOT could not write the tree of {tree.path}; is the disk full?")
 
 
 def _branch_by_uproot(tree: Tree, output: FilePath, scores: Scores) -> None:
-    with uproot.open(tree.path) as source, _writing(tree, output), uproot.recreate(output) as file:
+    with (
+        uproot.open({tree.path: None}) as source,
+        _writing(tree, output),
+        uproot.recreate(output) as file,
+    ):
         trees = trees_of(source)
         copies: dict[str, Any] = {}
         refused: list[str] = []
@@ -266,16 +315,26 @@ def _branch_by_uproot(tree: Tree, output: FilePath, scores: Scores) -> None:
             )
         for key, each in copies.items():
             file[key] = each
-        for key in trees:
-            _copy_tree(source[key], file, key, scores if key == tree.name.split(";")[0] else {})
+        for each in open_trees(tree.path):
+            _copy_tree(each, file, scores if each.name == tree.name.split(";")[0] else {})
+    for each in open_trees(tree.path):
+        _verify_copy(each, output, scores)
 
 
-def _leaves(source: Any) -> dict[str, Any]:
-    return {
-        branch.name: branch
-        for branch in source.itervalues(recursive=True)
-        if not len(branch.branches)
-    }
+def _verify_copy(tree: Tree, output: FilePath, scores: Scores) -> None:
+    """Compare what uproot wrote with the input; it has written wrong counts without an error."""
+    paths = [path for path in tree.fields.paths if path[0] not in scores]
+    with open_tree(output, tree.name) as copy:
+        for start, stop in tree.chunks(paths):
+            old, new = tree.read(paths, start, stop), copy.read(paths, start, stop)
+            for name in old.fields:
+                # Only types may differ: counters become int32, vectors arrays.
+                same = {"equal_nan": True, "dtype_exact": False, "same_content_types": False}
+                if not ak.array_equal(old[name], new[name], **same):
+                    raise FileError(
+                        f"{tree.path}: uproot did not copy {tree.name}/{name} correctly. Use --mode "
+                        "append or --mode friend, or install ROOT: pip install 'tracksets[root]'"
+                    )
 
 
 def _unwritable(source: Any) -> list[str]:
@@ -283,20 +342,24 @@ def _unwritable(source: Any) -> list[str]:
     if not isinstance(source, uproot.TTree):
         return [f"* ({type(source).__name__})"]
     refused = []
-    for name, branch in _leaves(source).items():
+    leaves = leaves_of(source)
+    names = Counter(branch.name for branch in leaves.values())
+    for name, branch in leaves.items():
         try:
             kind = branch.array(entry_stop=0).type.content
         except Exception:  # noqa: BLE001  # objects that uproot can't read raise anything
             kind = None
-        if not _is_writable(kind):
+        # Of two parts with the same name, as in muon/pt and jet/pt, only one would be left.
+        if not _is_writable(kind) or names[branch.name] > 1:
             refused.append(f"{name} ({branch.typename})")
     return refused
 
 
 def _is_writable(kind: Any) -> bool:
-    """Whether it is a number, or one list of numbers, each perhaps with fixed dimensions."""
+    """Whether it is a number or a list of numbers, or has fixed dimensions but is not jagged."""
     if isinstance(kind, ak.types.ListType) and not kind.parameters:
-        kind = kind.content
+        # uproot writes `var * 3 * float32` with wrong counts.
+        kind = None if isinstance(kind.content, ak.types.RegularType) else kind.content
     while isinstance(kind, ak.types.RegularType) and not kind.parameters:
         kind = kind.content
     return (
@@ -319,33 +382,36 @@ def _is_writable(kind: Any) -> bool:
     )
 
 
-def _copy_tree(source: Any, file: Any, key: str, scores: Scores) -> None:
-    """Write a TTree anew, a cluster at a time, with its counters shared as they were."""
-    branches = _leaves(source)
-    counter = {
+def _copy_tree(tree: Tree, file: Any, scores: Scores) -> None:
+    """Write a TTree anew, a chunk at a time, with its counters shared as they were."""
+    branches = {branch.name: branch for branch in leaves_of(tree.source).values()}
+    counter: dict[str, str] = {
         name: branch.count_branch.name
         for name, branch in branches.items()
-        if branch.count_branch is not None
+        if branch.count_branch is not None and name not in scores
     }
     kept = [name for name in branches if name not in counter.values() and name not in scores]
-    empty = source.arrays(filter_branch=lambda branch: branch.name in branches, entry_stop=0)
+    paths = [(name,) for name in kept]
+    empty = tree.read(paths, 0, 0)
     types = {name: empty[name].type.content for name in kept}
-    counter_name: Callable[[str], str] = lambda name: counter.get(name, f"n{name}")
+
+    def counter_name(name: str) -> str:
+        new = f"n{name}"
+        while new in branches or new in scores:  # a vector `Jet` beside a number `nJet`
+            new += "_"
+        return counter.get(name, new)
+
     target = file.mktree(
-        key,
+        tree.name,
         {**types, **{name: np.dtype("f4") for name in scores}},
-        title=source.title,
+        title=tree.source.title,
         counter_name=counter_name,
     )
-    edges = source.common_entry_offsets()
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
-        part = source.arrays(
-            filter_branch=lambda branch: branch.name in kept, entry_start=start, entry_stop=stop
+    for start, stop in tree.chunks(paths):
+        part = tree.read(paths, start, stop)
+        target.extend(
+            {
+                **{name: part[name] for name in kept},
+                **{name: values[start:stop] for name, values in scores.items()},
+            }
         )
-        if stop > start:
-            target.extend(
-                {
-                    **{name: part[name] for name in kept},
-                    **{name: values[start:stop] for name, values in scores.items()},
-                }
-            )

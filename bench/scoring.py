@@ -1,0 +1,150 @@
+"""Score events: packed and chunked, against the whole-block and the padded forms in JAX.
+
+The limit is the time that the matrix products alone take at the rate that the machine reaches on
+2048 x 2048 x 2048 float32.
+"""
+
+import itertools
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from bench import harness, samples
+from tracksets.blocks import Block, Shape, pack_inputs
+from tracksets.features import JaggedInputs
+from tracksets.inputs import Collection, Inputs
+from tracksets.network import Architecture, DeepSet, Model, compiled
+from tracksets.scorer import Scorer
+from tracksets.targets import Task
+
+NETWORKS = {
+    "64-64-64 | 64-64": Model(phi=(64, 64, 64), rho=(64, 64)),
+    "100-100-256 | 100-100-100": Model(phi=(100, 100, 256), rho=(100, 100, 100)),
+    "6 x 256 | 256": Model(phi=(256,) * 6, rho=(256,)),
+}
+
+
+def scorer(model: Model) -> Scorer:
+    """Make a scorer with random weights."""
+    inputs = Inputs(
+        collections={"Track": Collection(features=tuple("abcdef"[: samples.N_FEATURE]))}
+    )
+    architecture = Architecture(
+        model=model, tracks=tuple(inputs.widths.items()), event=0, outputs=1
+    )
+    functions = compiled(architecture)
+    arrays = functions.to_arrays(nnx.state(functions.new(1)))
+    task = Task(kind="binary", names=("background", "signal"))
+    return Scorer(inputs, model, task, arrays, Shape({"Track": 16384}, 512))
+
+
+def flops(model: Model, n_track: int, n_event: int) -> float:
+    """Count the operations of the matrix products."""
+    phi = [samples.N_FEATURE, *model.phi]
+    rho = [model.phi[-1], *model.rho, 1]
+    per_track = sum(a * b for a, b in itertools.pairwise(phi))
+    per_event = sum(a * b for a, b in itertools.pairwise(rho))
+    return 2.0 * (per_track * n_track + per_event * n_event)
+
+
+def matmul_rate() -> Callable[[], object]:
+    """Return a product of 2048 x 2048 x 2048."""
+    a = jnp.ones((2048, 2048), jnp.float32)
+    multiply = jax.jit(jnp.matmul)
+    return lambda: multiply(a, a).block_until_ready()
+
+
+def whole_block(network: DeepSet, use_matrix: bool) -> Callable[[Block], jax.Array]:
+    """Run phi over the whole block, then `BCOO @ latent` or a segment sum."""
+    graph, state = nnx.split(network)
+
+    @jax.jit
+    def run(state: nnx.State, block: Block) -> jax.Array:
+        net: DeepSet = nnx.merge(graph, state)
+        latent = net.phi["Track"](net.scaling["Track"](jnp.asarray(block.tracks["Track"])))
+        if use_matrix:
+            pooled = block.pooling["Track"] @ latent
+        else:
+            rows = jnp.asarray(block.rows["Track"])
+            pooled = jax.ops.segment_sum(latent, rows, len(block.mask), indices_are_sorted=True)
+        return net.out(net.rho(pooled))
+
+    return partial(run, state)
+
+
+def padded(network: DeepSet) -> Callable[[np.ndarray, np.ndarray], jax.Array]:
+    """Pad every event to the largest one, as most tools do."""
+    graph, state = nnx.split(network)
+
+    @jax.jit
+    def run(state: nnx.State, tracks: jax.Array, mask: jax.Array) -> jax.Array:
+        net: DeepSet = nnx.merge(graph, state)
+        n_event, n_track, n_feature = tracks.shape
+        flat = tracks.reshape(n_event * n_track, n_feature)
+        latent = net.phi["Track"](net.scaling["Track"](flat)).reshape(n_event, n_track, -1)
+        return net.out(net.rho(jnp.sum(latent * mask[:, :, None], axis=1)))
+
+    return partial(run, state)
+
+
+def pad(jagged: JaggedInputs, batch: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Make batches of events padded to the largest event of all."""
+    axis = jagged.axes["Track"]
+    largest = int(axis.counts.max())
+    batches = []
+    for start in range(0, jagged.n_event, batch):
+        counts = np.zeros(batch, np.int64)
+        part = axis.counts[start : start + batch]
+        counts[: len(part)] = part
+        mask = np.arange(largest) < counts[:, None]
+        tracks = np.zeros((batch, largest, samples.N_FEATURE), np.float32)
+        first = axis.offsets[start]
+        tracks[mask] = jagged.tracks["Track"][first : first + counts.sum()]
+        batches.append((tracks, mask.astype(np.float32)))
+    return batches
+
+
+def main(n_event: int = 20_000, rounds: int = harness.ROUNDS) -> None:
+    """Measure and print."""
+    for title, model in NETWORKS.items():
+        ours = scorer(model)
+        functions = compiled(ours.architecture)
+        network: DeepSet = nnx.merge(functions.graph, functions.to_state(ours.arrays))
+        rows = []
+        for kind in ("constant", "jets", "exponential", "zipf"):
+            jagged = samples.jagged(samples.counts(kind, n_event))
+            shape = Shape.for_multiplicities(jagged.counts)
+            ours = Scorer(ours.inputs, model, ours.task, ours.arrays, shape)
+            blocks = list(pack_inputs(jagged, shape))
+            matrix, segments = whole_block(network, True), whole_block(network, False)
+            contestants: dict[str, Callable[[], object]] = {
+                "matmul": matmul_rate(),
+                "tracksets": partial(ours.score_inputs, jagged),
+                "BCOO @ latent": lambda b=blocks, f=matrix: [np.asarray(f(x)) for x in b],
+                "segment_sum": lambda b=blocks, f=segments: [np.asarray(f(x)) for x in b],
+            }
+            largest = int(jagged.counts["Track"].max())
+            if largest < 2_000:
+                run = padded(network)
+                batches = pad(jagged, max(1, 16384 // largest))
+                contestants["padded"] = lambda b=batches, f=run: [np.asarray(f(*x)) for x in b]
+            seconds = harness.alternate(contestants, rounds)
+            limit = flops(model, jagged.n_track, n_event) / (2 * 2048.0**3 / seconds["matmul"])
+            rows.append(
+                {
+                    "multiplicities": kind,
+                    "tracks/s": f"{jagged.n_track / seconds['tracksets'] / 1e6:.2f} M",
+                    "of matmul rate": f"{limit / seconds['tracksets']:.0%}",
+                    **{
+                        f"x {name}": f"{seconds[name] / seconds['tracksets']:.1f}"
+                        if name in seconds
+                        else "too large"
+                        for name in ("BCOO @ latent", "segment_sum", "padded")
+                    },
+                }
+            )
+        harness.show(f"Scoring, {title}: speed against ...", rows)

@@ -1,0 +1,140 @@
+"""What several tests need: made-up events, and a Deep Set written out as a loop over events."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+
+import awkward as ak
+import numpy as np
+from numpy.typing import NDArray
+
+from tracksets.blocks import Shape
+from tracksets.features import JaggedInputs
+from tracksets.inputs import Collection, Inputs
+from tracksets.network import Architecture, Model, compiled
+from tracksets.scorer import Scorer
+from tracksets.targets import Task
+
+BINARY = Task(kind="binary", names=("background", "signal"))
+CLASSES = Task(kind="classes", names=("b", "c", "light"))
+INPUTS = Inputs(
+    collections={
+        "Track": Collection(features=["log(pt)", "eta", "charge"], select="pt > 0.5"),
+        "Jet": Collection(features=["pt"]),  # not in alphabetical order
+    },
+    event=["PV_z"],
+)
+MODEL = Model(phi=[8, 6], rho=[5], pool=["sum", "max"])
+
+
+def flat_inputs(
+    counts: Mapping[str, Sequence[int]],
+    widths: Mapping[str, int] | None = None,
+    event: int = 1,
+    seed: int = 0,
+) -> JaggedInputs:
+    """Make flat inputs with these tracks per event and normally distributed features."""
+    random = np.random.default_rng(seed)
+    arrays = {name: np.asarray(each, np.int64) for name, each in counts.items()}
+
+    def normal(n: int, width: int) -> NDArray[np.float32]:
+        return random.normal(size=(n, width)).astype(np.float32)
+
+    n_event = len(next(iter(arrays.values())))
+    widths = widths or dict.fromkeys(arrays, 2)
+    tracks = {name: normal(int(each.sum()), widths[name]) for name, each in arrays.items()}
+    return JaggedInputs(arrays, tracks, normal(n_event, event))
+
+
+def make_events(n_event: int, mean: float = 4, seed: int = 0) -> ak.Array:
+    """Make `n * {Track_pt: var * float32, ..., Jet_pt: var * float32, PV_z: float32}`.
+
+    The first event has no tracks, the second no jets.
+    """
+    random = np.random.default_rng(seed)
+
+    def jagged(counts: NDArray[np.int64], values: NDArray[np.float64]) -> ak.Array:
+        return ak.unflatten(values[: counts.sum()].astype(np.float32), counts)
+
+    n_track, n_jet = random.poisson(mean, n_event), random.poisson(1, n_event)
+    n_track[:1], n_jet[1:2] = 0, 0
+    most = n_track.sum() + n_jet.sum()
+    return ak.Array(
+        {
+            "Track_pt": jagged(n_track, random.exponential(2, most) + 0.3),
+            "Track_eta": jagged(n_track, random.normal(size=most)),
+            "Track_charge": jagged(n_track, random.choice([-1.0, 1.0], most)),
+            "Jet_pt": jagged(n_jet, random.exponential(30, most)),
+            "PV_z": random.normal(size=n_event).astype(np.float32),
+        }
+    )
+
+
+def as_records(events: ak.Array) -> ak.Array:
+    """Turn `Track_pt` into `Track.pt`, as NanoEvents and zipped arrays have it."""
+    tracks = {name: events[f"Track_{name}"] for name in ("pt", "eta", "charge")}
+    return ak.Array(
+        {"Track": ak.zip(tracks), "Jet": ak.zip({"pt": events.Jet_pt}), "PV_z": events.PV_z}
+    )
+
+
+def random_arrays(architecture: Architecture, seed: int = 0) -> dict[str, NDArray[np.float32]]:
+    """Draw every array of a network, constants and biases too, so that each one matters."""
+    random = np.random.default_rng(seed)
+    arrays = {}
+    for name, shape in compiled(architecture).shapes.items():
+        values = random.normal(size=shape) / np.sqrt(shape[0] if len(shape) > 1 else 4)
+        arrays[name] = (np.exp(values) if name.endswith(".scale") else values).astype(np.float32)
+    return arrays
+
+
+@cache
+def make_scorer(task: Task = BINARY, seed: int = 0) -> Scorer:
+    """Make a scorer with random parameters and small blocks."""
+    blank = Scorer(INPUTS, MODEL, task, {}, Shape({"Track": 64, "Jet": 32}, 16), {"epochs": 0})
+    return replace(blank, arrays=random_arrays(blank.architecture, seed))
+
+
+ACTIVATIONS = {
+    "relu": lambda x: np.maximum(x, 0),
+    "gelu": lambda x: 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
+    "silu": lambda x: x / (1 + np.exp(-x)),
+    "tanh": np.tanh,
+}
+POOLINGS = {
+    "sum": lambda x: x.sum(axis=0),
+    "mean": lambda x: x.mean(axis=0) if len(x) else x.sum(axis=0),
+    "max": lambda x: x.max(axis=0) if len(x) else x.sum(axis=0),
+}
+
+
+def deep_set(
+    architecture: Architecture, arrays: Mapping[str, NDArray[np.float32]], inputs: JaggedInputs
+) -> NDArray[np.float64]:
+    """Compute the outputs of a Deep Set event by event, in double precision."""
+    wide = {name: each.astype(np.float64) for name, each in arrays.items()}
+    activation = ACTIVATIONS[architecture.model.activation]
+
+    def scaled(name: str, x: NDArray[np.float32]) -> NDArray[np.float64]:
+        return (x.astype(np.float64) - wide[f"{name}.shift"]) * wide[f"{name}.scale"]
+
+    def affine(name: str, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        return x @ wide[f"{name}.kernel"] + wide[f"{name}.bias"]
+
+    outputs = []
+    for event in range(inputs.n_event):
+        parts = []
+        for name, _ in architecture.tracks:
+            first = int(inputs.counts[name][:event].sum())
+            x = scaled(
+                f"scaling.{name}",
+                inputs.tracks[name][first : first + inputs.counts[name][event]],
+            )
+            for layer in range(len(architecture.model.phi)):
+                x = activation(affine(f"phi.{name}.layers.{layer}", x))
+            parts += [POOLINGS[how](x) for how in architecture.model.pool]
+        x = np.concatenate([*parts, scaled("event_scaling", inputs.event[event])])
+        for layer in range(len(architecture.model.rho)):
+            x = activation(affine(f"rho.layers.{layer}", x))
+        outputs.append(affine("out", x))
+    return np.asarray(outputs).reshape(inputs.n_event, architecture.outputs)

@@ -1,0 +1,169 @@
+"""ROOT files for the tests, scorers that fit them, and comparisons of what is in two files."""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import uproot
+from helpers import BINARY, MODEL, random_arrays
+
+from tracksets.blocks import Shape
+from tracksets.inputs import Collection, Inputs
+from tracksets.reading import leaves_of
+from tracksets.scorer import Scorer
+from tracksets.targets import Task
+
+SAMPLE = Inputs(
+    collections={"Track": Collection(features=["log(pt)", "eta", "d0/d0_err"])}, event=["PV_z/35"]
+)
+TOY = Inputs(collections={"Track": Collection(features=["pt"])})
+MODES = ("branch", "append", "friend")
+
+
+def scorer_for(inputs: Inputs, task: Task = BINARY) -> Scorer:
+    """Make a scorer with random parameters."""
+    shape = Shape(dict.fromkeys(inputs.collections, 8192), 128)
+    blank = Scorer(inputs, MODEL, task, {}, shape)
+    return Scorer(inputs, MODEL, task, random_arrays(blank.architecture), shape)
+
+
+def toy_events(n_event: int, seed: int = 0) -> ak.Array:
+    """Make events with 0 to 4 tracks and an event number beyond 32 bits."""
+    random = np.random.default_rng(seed)
+    counts = random.integers(0, 5, n_event)
+    tracks = ak.zip({"pt": ak.unflatten(random.random(counts.sum(), np.float32), counts)})
+    return ak.zip(
+        {"Track": tracks, "event": np.arange(n_event, dtype=np.uint64) + 2**40}, depth_limit=1
+    )
+
+
+def write_toy(path: Path, n_event: int = 20, seed: int = 0, name: str = "Events") -> Path:
+    """Write toy events as a TTree: `nTrack`, `Track_pt`, `event`."""
+    events = toy_events(n_event, seed)
+    types = {"Track": ak.type(toy_events(1).Track).content, "event": np.dtype("u8")}
+    with uproot.recreate(path) as file:
+        tree = file.mktree(name, types)
+        if n_event:
+            tree.extend({"Track": events.Track, "event": events.event})
+    return path
+
+
+def write_rntuple(path: Path, n_event: int = 20, seed: int = 0) -> Path:
+    """Write toy events as an RNTuple: `Track.pt`, `event`."""
+    with uproot.recreate(path) as file:
+        file["Events"] = toy_events(n_event, seed)
+    return path
+
+
+def checksum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def no_partial_files(folder: Path) -> bool:
+    """Whether nothing incomplete lies in a folder: what is there can be read to the end."""
+    for path in folder.rglob("*") if folder.exists() else ():
+        if path.suffix != ".root" or path.name.startswith("."):
+            return False
+        with uproot.open(path) as file:
+            for tree in file.values(filter_classname="TTree"):
+                tree.arrays()
+    return True
+
+
+def different_branches(a: Any, b: Any, names: Iterable[str] | None = None) -> list[str]:
+    """List the branches of tree `a` that are missing in `b` or whose values differ, by uproot."""
+    others = leaves_of(b)
+    different = []
+    for key, branch in leaves_of(a).items():
+        if names is not None and key not in names:
+            continue
+        try:
+            values = branch.array()
+        except Exception:  # not for uproot to read; ROOT compares it  # noqa: BLE001
+            continue
+        if key not in others or not same_values(values, others[key].array()):
+            different.append(key)
+    return different
+
+
+def same_values(a: ak.Array, b: ak.Array) -> bool:
+    """Whether two arrays are equal; counters may change their type, numbers of tracks may not."""
+    return bool(ak.array_equal(a, b, equal_nan=True, dtype_exact=False, same_content_types=False))
+
+
+_COMPARE = """
+namespace tracksets_tests {
+// Branches of `a` that differ in `b`, each with the first entry where they do.
+std::string different(TTree *a, TTree *b, int most) {
+  std::string result;
+  if (a->GetEntries() != b->GetEntries()) return "entries";
+  TObjArray *la = a->GetListOfLeaves(), *lb = b->GetListOfLeaves();
+  for (int k = 0; k < la->GetEntriesFast(); ++k) {
+    TLeaf *x = (TLeaf *)la->At(k), *y = (TLeaf *)lb->At(k);
+    if (!y || strcmp(x->GetName(), y->GetName())) return std::string("order: ") + x->GetName();
+    bool number = !x->InheritsFrom("TLeafElement") && !x->InheritsFrom("TLeafObject");
+    for (Long64_t i = 0; i < a->GetEntries() && i < most; ++i) {
+      bool same = x->GetBranch()->GetEntry(i) == y->GetBranch()->GetEntry(i);
+      if (same && number) {
+        same = x->GetLen() == y->GetLen();
+        for (int j = 0; same && j < x->GetLen(); ++j) {
+          double u = x->GetValue(j), v = y->GetValue(j);
+          same = u == v || (u != u && v != v);
+        }
+      }
+      if (!same) {
+        result += std::string(x->GetBranch()->GetName()) + "[" + std::to_string(i) + "] ";
+        break;
+      }
+    }
+  }
+  return result;
+}
+// The values of a float branch, also one of a friend, at every entry of `tree`.
+std::vector<float> values(TTree *tree, const char *name) {
+  std::vector<float> result;
+  for (Long64_t i = 0; i < tree->GetEntries(); ++i) {
+    tree->LoadTree(i);
+    TLeaf *leaf = tree->GetLeaf(name);
+    if (!leaf) throw std::runtime_error(std::string("no leaf ") + name);
+    leaf->GetBranch()->GetEntry(leaf->GetBranch()->GetTree()->GetReadEntry());
+    result.push_back(leaf->GetValue());
+  }
+  return result;
+}
+}
+"""
+
+
+class RootReader:
+    """Real ROOT, to read back with what `tracksets` wrote."""
+
+    def __init__(self, root: Any) -> None:
+        self.root = root
+        if not hasattr(root, "tracksets_tests"):
+            root.gInterpreter.Declare(_COMPARE)
+
+    def different(self, a: Path, b: Path, name: str, most: int = 10**9) -> str:
+        """Name the branches of a tree that are not the same in two files; "" if all are."""
+        files = [self.root.TFile.Open(str(path)) for path in (a, b)]
+        try:
+            return str(self.root.tracksets_tests.different(*(f.Get(name) for f in files), most))
+        finally:
+            for file in files:
+                file.Close()
+
+    def scores(
+        self, path: Path, name: str, score: str, friend: Path | None = None, other: str = ""
+    ) -> np.ndarray:
+        """Read a branch of a tree, or of a tree `other` in the file `friend` as a friend."""
+        file = self.root.TFile.Open(str(path))
+        try:
+            tree = file.Get(name)
+            if friend is not None:
+                tree.AddFriend(other, str(friend))
+            return np.asarray(self.root.tracksets_tests.values(tree, score), np.float32)
+        finally:
+            file.Close()

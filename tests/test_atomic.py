@@ -1,0 +1,112 @@
+import errno
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from tracksets.atomic import appearing
+from tracksets.errors import ConfigError, FileError
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(each.name for each in folder.iterdir())
+
+
+def test_appears_when_all_went_well(tmp_path):
+    path = tmp_path / "new" / "folder" / "out.txt"
+    with appearing(path) as temporary:
+        assert temporary.parent == path.parent  # on the same file system, so that it can be moved
+        temporary.write_text("content")
+        assert not path.exists()
+    assert path.read_text() == "content"
+    assert names(path.parent) == ["out.txt"]
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_has_the_permissions_of_any_new_file(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        with appearing(tmp_path / "out.txt") as temporary:
+            temporary.write_text("")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "out.txt").stat().st_mode) == 0o666 & ~umask
+
+
+@pytest.mark.parametrize("error", [ConfigError, KeyboardInterrupt, RuntimeError])
+@pytest.mark.parametrize("force", [False, True])
+def test_leaves_nothing_behind_when_it_fails(tmp_path, error, force):
+    if force:
+        (tmp_path / "out.txt").write_text("old")
+    with pytest.raises(error), appearing(tmp_path / "out.txt", force=force) as temporary:
+        temporary.write_text("half")
+        raise error
+    assert names(tmp_path) == (["out.txt"] if force else [])
+    assert not force or (tmp_path / "out.txt").read_text() == "old"
+
+
+@pytest.mark.parametrize("stage", ["body", "fsync", "replace"])
+def test_a_full_disk_is_said(tmp_path, monkeypatch, stage):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if stage != "body":
+        monkeypatch.setattr(*((os, "fsync") if stage == "fsync" else (Path, "replace")), full)
+    with (
+        pytest.raises(FileError, match=r"cannot write .*out\.txt.*No space left"),
+        appearing(tmp_path / "out.txt"),
+    ):
+        if stage == "body":
+            full()
+    assert names(tmp_path) == []
+
+
+def test_existing(tmp_path):
+    path = tmp_path / "out.txt"
+    path.write_text("old")
+    with pytest.raises(FileError, match=r"out\.txt exists already.*--force"), appearing(path):
+        pytest.fail("refused too late")
+    assert path.read_text() == "old"
+    with appearing(path, force=True) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+
+
+def test_what_came_meanwhile_is_not_replaced(tmp_path):
+    path = tmp_path / "out.txt"
+    with pytest.raises(FileError, match="exists already"), appearing(path) as temporary:
+        temporary.write_text("mine")
+        path.write_text("another's")
+    assert path.read_text() == "another's"
+    assert names(tmp_path) == ["out.txt"]
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_folder_is_in_the_way(tmp_path, force):
+    (tmp_path / "out").mkdir()
+    with pytest.raises(FileError, match="is a folder"), appearing(tmp_path / "out", force=force):
+        pytest.fail("refused too late")
+
+
+def test_a_file_is_in_place_of_the_folder(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(FileError, match="cannot write to the folder .*file"),
+        appearing(tmp_path / "file" / "out.txt"),
+    ):
+        pytest.fail("refused too late")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write everywhere")
+def test_read_only_folder(tmp_path):
+    tmp_path.chmod(0o500)
+    try:
+        with (
+            pytest.raises(FileError, match="cannot write to the folder .*Permission denied"),
+            appearing(tmp_path / "out.txt"),
+        ):
+            pytest.fail("refused too late")
+    finally:
+        tmp_path.chmod(0o700)

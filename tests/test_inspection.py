@@ -1,0 +1,73 @@
+"""What a file holds, in words, and a starting configuration that works."""
+
+import tomllib
+
+import awkward as ak
+import numpy as np
+import pytest
+import uproot
+
+from tracksets.config import check_config
+from tracksets.errors import FileError
+from tracksets.inspection import collections_of, describe, starting_config
+from tracksets.reading import open_tree
+from tracksets.training import train
+
+
+def test_collections_of_the_sample(sample_data):
+    with open_tree(sample_data / "events.root") as tree:
+        events, tracks = collections_of(tree)
+        counts = np.asarray(ak.num(tree.read([("Track_pt",)])["Track_pt"]))
+    assert events.name == ""
+    assert events.types["event"] == "uint64"
+    assert tracks.name == "Track"
+    assert tracks.types["Track_charge"] == "var * int32"
+    assert (tracks.mean, tracks.largest) == (counts.mean(), counts.max())
+
+
+def test_what_cannot_be_used_is_said(shared_data):
+    text = describe(str(shared_data("uproot-stl_containers.root")))
+    usable, odd = text.split("cannot be used")
+    assert "vector_int32" in usable
+    assert "map_int32_int16" in odd
+    assert "vector_string" in odd
+
+
+@pytest.mark.parametrize(
+    "name", ["single_top.root", "alice_v0.root", "nano_dy.root", "uproot-HZZ.root"]
+)
+def test_real_files_are_described(shared_data, name):
+    text = describe(str(shared_data(name)))
+    assert "collection " in text
+    check_config(tomllib.loads(text.partition("# A train.toml to start from:")[2]))
+
+
+def test_the_starting_configuration_works_as_it_stands(sample_data):
+    text = describe(f"{sample_data}/events.root:Events").partition("start from:")[2]
+    content = tomllib.loads(text)
+    assert set(content["data"]["classes"]) == {"isSignal_0", "isSignal_1"}
+    content["training"]["epochs"] = 1
+    content["model"] = {"phi": [4], "rho": [4]}
+    scorer = train(check_config(content), progress=False)
+    assert scorer.task.names == ("isSignal_0", "isSignal_1")
+
+
+def test_without_a_truth_it_is_a_regression(tmp_path):
+    path = tmp_path / "file.root"
+    pt = ak.Array([[1.0, 2.0], [], [3.0]] * 20)
+    with uproot.recreate(path) as file:
+        file.mktree("tree", {"hit_pt": pt, "hit_phi": pt, "energy": np.arange(60.0)})
+        file["histogram"] = np.histogram([1, 2])
+    with open_tree(path) as tree:
+        text = starting_config(tree, collections_of(tree))
+    content = tomllib.loads(text)
+    assert content["data"]["regression"]["targets"] == ["energy"]
+    features = content["inputs"]["collections"]["hit"]["features"]
+    assert features == ["log(max(pt, 1e-6))", "cos(phi)", "sin(phi)"]
+
+
+def test_a_file_without_trees_is_refused(tmp_path):
+    with uproot.recreate(tmp_path / "file.root") as file:
+        file["histogram"] = np.histogram([1, 2])
+    with pytest.raises(FileError, match="no tree"):
+        describe(str(tmp_path / "file.root"))

@@ -1,0 +1,520 @@
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import awkward as ak
+import numpy as np
+import pytest
+import uproot
+from helpers import CLASSES
+from rootfiles import (
+    MODES,
+    SAMPLE,
+    TOY,
+    RootReader,
+    checksum,
+    different_branches,
+    no_partial_files,
+    same_values,
+    scorer_for,
+    toy_events,
+    write_rntuple,
+    write_toy,
+)
+
+from tracksets import labelling, writing
+from tracksets.errors import ConfigError, FileError, ModelError
+from tracksets.inputs import Collection, Inputs
+from tracksets.labelling import LabellingError, Report, label
+from tracksets.reading import Tree, open_tree
+from tracksets.scorer import Scorer
+from tracksets.targets import Task
+
+
+def run(model, files, output, mode="branch", **options) -> Report:
+    return label(model, files, output, mode=mode, progress=False, **options)
+
+
+def scores_of(path: Path, mode: str, tree: str = "Events", field: str = "score") -> ak.Array:
+    with uproot.open(path) as file:
+        return file[tree if mode == "branch" else f"{tree}_score"][field].array()
+
+
+@pytest.fixture(scope="module")
+def toy_scorer() -> Scorer:
+    return scorer_for(TOY)
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("inputs")
+    return [write_toy(folder / f"{i}.root", 10 + i, seed=i) for i in range(4)]
+
+
+@pytest.fixture(params=["ROOT", "uproot"])
+def writer(request, monkeypatch) -> str:
+    if request.param == "ROOT":
+        request.getfixturevalue("root")
+    else:
+        monkeypatch.setattr(writing, "has_root", lambda: False)
+    return request.param
+
+
+# One file
+
+
+@pytest.mark.parametrize("chunk", [300, 50_000])
+@pytest.mark.parametrize("mode", MODES)
+def test_one_score_per_event_in_the_order_of_the_input(
+    sample_data, tmp_path, monkeypatch, writer, mode, chunk
+):
+    if mode != "branch" and writer == "uproot":
+        pytest.skip("these modes never use ROOT")
+    monkeypatch.setattr(Tree.chunks, "__defaults__", (chunk,))
+    source, scorer = sample_data / "events.root", scorer_for(SAMPLE)
+    before = checksum(source)
+    with uproot.open(source) as file:
+        events = file["Events"].arrays()
+    report = run(scorer, source, tmp_path, mode)
+    assert report.outputs == [tmp_path / "events.root"]
+    assert (report.events, report.failures) == (1500, [])
+    assert checksum(source) == before
+    expected = scorer(events)
+    scores = scores_of(report.outputs[0], mode)
+    assert scores.type == ak.types.ArrayType(ak.types.NumpyType("float32"), 1500)
+    assert np.allclose(scores, expected, rtol=1e-6, atol=1e-7)
+    assert len(np.unique(scores)) > 1000
+    empty = np.asarray(events.nTrack) == 0
+    assert empty.any()
+    assert np.isfinite(np.asarray(scores)[empty]).all()
+    with uproot.open(source) as old, uproot.open(report.outputs[0]) as new:
+        if mode == "friend":
+            assert new.keys(cycle=False) == ["Events_score"]
+            names = ["run", "luminosityBlock", "event"]
+            assert new["Events_score"].keys() == [*names, "score"]
+            for name in names:
+                assert new["Events_score"][name].typename == old["Events"][name].typename
+                assert same_values(new["Events_score"][name].array(), events[name])
+            assert ak.min(new["Events_score"]["event"].array()) > 2**32
+        else:
+            assert different_branches(old["Events"], new["Events"]) == []
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_several_classes(tmp_path, writer, mode):
+    task = Task(kind="classes", names=("b", "c", "u/d s"))
+    source, scorer = write_toy(tmp_path / "in.root"), scorer_for(TOY, task)
+    expected = scorer(toy_events(20))
+    run(scorer, source, tmp_path / mode, mode)
+    for name, field in (("b", "score_b"), ("c", "score_c"), ("u/d s", "score_u_d_s")):
+        scores = scores_of(tmp_path / mode / "in.root", mode, field=field)
+        assert np.allclose(scores, expected[name], rtol=1e-6)
+
+
+def test_classes_that_would_share_a_branch(tmp_path):
+    task = Task(kind="classes", names=("b", "a+", "a-"))
+    with pytest.raises(ConfigError, match="branches of the same name"):
+        run(scorer_for(TOY, task), write_toy(tmp_path / "in.root"), tmp_path / "out")
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("task", [None, CLASSES])
+def test_no_events(tmp_path, writer, mode, task):
+    source = write_toy(tmp_path / "in.root", 0)
+    scorer = scorer_for(TOY, task) if task else scorer_for(TOY)
+    report = run(scorer, source, tmp_path / "out", mode)
+    assert report.events == 0
+    for field in ("score_b", "score_c", "score_light") if task else ("score",):
+        scores = scores_of(report.outputs[0], mode, field=field)
+        assert scores.type == ak.types.ArrayType(ak.types.NumpyType("float32"), 0)
+    if mode == "friend":
+        with uproot.open(report.outputs[0]) as file:
+            assert file["Events_score"]["event"].typename == "uint64_t"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_rntuple(tmp_path, toy_scorer, mode):
+    source = write_rntuple(tmp_path / "in.root")
+    if mode == "branch":
+        with pytest.raises(LabellingError, match="is an RNTuple.*--mode append or --mode friend"):
+            run(toy_scorer, source, tmp_path / "out", mode)
+        assert no_partial_files(tmp_path / "out")
+        return
+    run(toy_scorer, source, tmp_path / "out", mode)
+    scores = scores_of(tmp_path / "out" / "in.root", mode)
+    assert np.allclose(scores, toy_scorer(toy_events(20)), rtol=1e-6)
+
+
+def test_trees_in_folders(tmp_path, toy_scorer):
+    source = write_toy(tmp_path / "in.root", name="dir/Events")
+    expected = toy_scorer(toy_events(20))
+    for mode, name in (("append", "dir/Events"), ("friend", "Events"), ("branch", "dir/Events")):
+        run(toy_scorer, f"{source}:dir/Events", tmp_path / mode, mode)
+        scores = scores_of(tmp_path / mode / "in.root", mode, name)
+        assert np.allclose(scores, expected, rtol=1e-6)
+
+
+def test_which_tree(tmp_path, toy_scorer):
+    source = tmp_path / "in.root"
+    events = toy_events(20)
+    with uproot.recreate(source) as file:
+        for name in ("A", "B"):
+            types = {"Track": ak.type(events.Track).content}
+            file.mktree(name, types).extend(
+                {"Track": events.Track[:10] if name == "A" else events.Track}
+            )
+    with pytest.raises(LabellingError, match="has 2 trees; say which one"):
+        run(toy_scorer, source, tmp_path / "0")
+    assert run(toy_scorer, source, tmp_path / "1", tree="A").events == 10
+    assert run(toy_scorer, f"{source}:B", tmp_path / "2").events == 20
+
+
+def test_an_event_branch_that_is_no_identifier(tmp_path, toy_scorer):
+    """`run` a fraction and `event` a list: neither says which event it is."""
+    events = toy_events(5)
+    lists = ak.Array([[1], [], [2, 3], [], [4]])
+    with uproot.recreate(tmp_path / "in.root") as file:
+        types = {
+            "Track": ak.type(events.Track).content,
+            "run": np.dtype("f4"),
+            "event": "var * int32",
+        }
+        file.mktree("Events", types).extend(
+            {"Track": events.Track, "run": np.ones(5), "event": lists}
+        )
+    run(toy_scorer, tmp_path / "in.root", tmp_path / "out", "friend")
+    with uproot.open(tmp_path / "out" / "in.root") as file:
+        assert file["Events_score"].keys() == ["score"]
+
+
+def test_field(tmp_path, toy_scorer, inputs):
+    run(toy_scorer, inputs[0], tmp_path / "b", field="b_score")
+    run(toy_scorer, inputs[0], tmp_path / "a", "append", field="b_score")
+    with uproot.open(tmp_path / "b" / "0.root") as b, uproot.open(tmp_path / "a" / "0.root") as a:
+        assert "b_score" in b["Events"].keys()
+        assert a["Events_b_score"].keys() == ["b_score"]
+    for wrong in ("", "1st", "a b", "a/F", "scoré", "a.b"):
+        with pytest.raises(ConfigError, match="cannot be the name of a branch"):
+            run(toy_scorer, inputs[0], tmp_path / "c", field=wrong)
+    with pytest.raises(LabellingError, match="'event' as an identifier"):
+        run(toy_scorer, inputs[0], tmp_path / "d", "friend", field="event")
+
+
+# What is refused before anything is written
+
+
+def test_refused_at_once(tmp_path, toy_scorer, inputs):
+    out = tmp_path / "out"
+    with pytest.raises(ConfigError, match="no mode 'frend': did you mean 'friend'"):
+        run(toy_scorer, inputs, out, "frend")
+    with pytest.raises(ModelError):
+        run(tmp_path / "no.safetensors", inputs, out)
+    with pytest.raises(FileError, match="no file"):
+        run(toy_scorer, [*inputs, tmp_path / "no.root"], out)
+    with pytest.raises(FileError, match="list of files is empty"):
+        run(toy_scorer, [], out)
+    (tmp_path / "0.root").write_bytes(inputs[0].read_bytes())
+    with pytest.raises(FileError, match=r"0\.root and .*0\.root would both become .*0\.root"):
+        run(toy_scorer, [*inputs, tmp_path / "0.root"], out)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("link", [None, "symlink_to", "hardlink_to"])
+def test_the_output_is_the_input(tmp_path, toy_scorer, inputs, force, link):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    source = shutil.copy(inputs[1], folder)
+    if link:
+        folder = tmp_path / "out"
+        folder.mkdir()
+        getattr(folder / "1.root", link)(source)
+    before = checksum(source)
+    with pytest.raises(FileError, match="is the input itself"):
+        run(toy_scorer, [inputs[0], source], folder, force=force)
+    assert checksum(source) == before
+    assert not (folder / "0.root").exists()
+
+
+def test_existing_outputs(tmp_path, toy_scorer, inputs):
+    (tmp_path / "1.root").write_text("old")
+    with pytest.raises(FileError, match=r"1\.root exists already.*--force"):
+        run(toy_scorer, inputs[:2], tmp_path)
+    assert [each.name for each in tmp_path.iterdir()] == ["1.root"]
+    assert run(toy_scorer, inputs[:2], tmp_path, force=True).events == 21
+    assert no_partial_files(tmp_path)
+    assert len(scores_of(tmp_path / "1.root", "branch")) == 11
+
+
+# What fails while it is written
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_file_that_fails_does_not_take_the_others(tmp_path, toy_scorer, inputs, mode, workers):
+    if workers == 2 and mode != "branch":
+        pytest.skip("as with the other mode")
+    bad = tmp_path / "bad.root"
+    bad.write_bytes(inputs[2].read_bytes()[:700])
+    other = tmp_path / "other.root"
+    with uproot.recreate(other) as file:
+        file.mktree("Events", {"Track_ptt": "f4"}).extend({"Track_ptt": np.ones(3)})
+    out = tmp_path / "out"
+    with pytest.raises(LabellingError, match="2 of 4 files could not be labelled") as caught:
+        run(toy_scorer, [inputs[0], bad, other, inputs[1]], out, mode, workers=workers)
+    report = caught.value.report
+    assert [Path(each.source) for each in report.files] == [inputs[0], bad, other, inputs[1]]
+    assert [each.source for each in report.failures] == [str(bad), str(other)]
+    assert report.outputs == [out / "0.root", out / "1.root"]
+    assert report.events == 21
+    assert "truncated" in report.failures[0].error
+    assert "other.root: did you mean 'Track_ptt'" in report.failures[1].error
+    assert str(bad) in str(caught.value)
+    assert sorted(each.name for each in out.iterdir()) == ["0.root", "1.root"]
+    assert no_partial_files(out)
+
+
+STAGES = {
+    "scoring": (Scorer, "score"),
+    "reading": (Tree, "read"),
+    "copying": (writing, "_copy"),
+    "writing by uproot": (uproot.WritableDirectory, "mktree"),
+    "reading back": (writing, "_verify"),
+    "to disk": (os, "fsync"),
+    "moving": (Path, "replace"),
+}
+ERRORS = {
+    "interrupt": KeyboardInterrupt(),
+    "disk": OSError(errno.ENOSPC, "No space left on device"),
+    "bug": RuntimeError("unexpected"),
+}
+
+
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("stage", STAGES)
+def test_nothing_incomplete_is_left(tmp_path, toy_scorer, inputs, monkeypatch, stage, error):
+    home, name = STAGES[stage]
+    original, calls = getattr(home, name), []
+
+    def fail_for_the_second_file(*args, **options):
+        calls.append(1)
+        if list(tmp_path.glob("*.root")):  # the first one is done
+            raise ERRORS[error]
+        return original(*args, **options)
+
+    monkeypatch.setattr(home, name, fail_for_the_second_file)
+    expected = KeyboardInterrupt if error == "interrupt" else LabellingError
+    with pytest.raises(expected) as caught:
+        run(toy_scorer, inputs[:2], tmp_path, "append")
+    assert len(calls) > 1
+    assert [each.name for each in tmp_path.iterdir()] == ["0.root"]
+    assert no_partial_files(tmp_path)
+    if error != "interrupt":
+        assert ("No space left" if error == "disk" else "unexpected") in str(caught.value)
+
+
+def test_root_fails_half_way(root, tmp_path, toy_scorer, inputs, monkeypatch):
+    class Broken:
+        def __getattr__(self, name):
+            return getattr(root, name)
+
+        class tracksets:  # a namespace of C++
+            @staticmethod
+            def fill_branch(*_):
+                return 3
+
+    monkeypatch.setattr(writing, "_root", Broken)
+    with pytest.raises(LabellingError, match="ROOT wrote 3 of 10 values of score.*disk full"):
+        run(toy_scorer, inputs[0], tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_folder_cannot_be_written(tmp_path, toy_scorer, inputs):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LabellingError, match="cannot write to the folder .*file"):
+        run(toy_scorer, inputs[0], tmp_path / "file" / "out")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write everywhere")
+def test_read_only_folder(tmp_path, toy_scorer, inputs):
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(LabellingError, match="cannot write to the folder"):
+            run(toy_scorer, inputs[0], tmp_path)
+    finally:
+        tmp_path.chmod(0o700)
+
+
+# Processes side by side
+
+
+def test_workers_write_the_same(tmp_path, toy_scorer, inputs):
+    toy_scorer.save(tmp_path / "model.safetensors")
+    one = run(toy_scorer, inputs, tmp_path / "1", "friend")
+    two = run(tmp_path / "model.safetensors", inputs, tmp_path / "2", "friend", workers=2)
+    assert [each.source for each in two.files] == [str(path) for path in inputs]
+    assert [each.events for each in two.files] == [each.events for each in one.files]
+    for a, b in zip(one.outputs, two.outputs, strict=True):
+        assert a.name == b.name
+        with uproot.open(a) as x, uproot.open(b) as y:
+            assert x.keys() == y.keys()
+            assert different_branches(x["Events_score"], y["Events_score"]) == []
+
+
+def die_over_the_second_file(job: labelling._Job) -> labelling.Labelled:
+    if job.source.endswith("1.root"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return labelling.Labelled(job.source, job.output, 7, 0.0)
+
+
+@pytest.mark.slow
+def test_a_process_that_dies(tmp_path, toy_scorer, inputs, monkeypatch):
+    monkeypatch.setattr(labelling, "_label_here", die_over_the_second_file)
+    with pytest.raises(LabellingError) as caught:
+        run(toy_scorer, inputs, tmp_path, workers=2)
+    [failure] = caught.value.report.failures
+    assert failure.source == str(inputs[1])
+    assert "died" in failure.error
+    assert caught.value.report.events == 21
+
+
+_INTERRUPTED = """
+import sys, time
+from tracksets import labelling
+from tracksets.cli import main
+
+def slow(job):
+    time.sleep(1)
+    open(f"{job.output}.started", "w")
+    return labelling.Labelled(job.source, job.output, 1, 1.0)
+
+labelling._label_here = slow
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.slow
+def test_an_interrupt_does_not_wait_for_all_files(tmp_path, toy_scorer):
+    toy_scorer.save(tmp_path / "model")
+    (tmp_path / "main.py").write_text(_INTERRUPTED)
+    for i in range(40):
+        (tmp_path / f"{i}.root").touch()
+    files = [str(path) for path in tmp_path.glob("*.root")]
+    command = [sys.executable, "main.py", "label", "model", *files, "-o", "out", "--workers", "2"]
+    (tmp_path / "out").mkdir()
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while not list((tmp_path / "out").iterdir()):
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "interrupted; nothing incomplete was left behind" in stderr
+    assert len(list((tmp_path / "out").iterdir())) < 20
+
+
+# Real files
+
+
+def _collection(features: list[str], **options) -> Inputs:
+    return Inputs(collections={"C": Collection(features=features, **options)})
+
+
+def _jets() -> Inputs:
+    return _collection(["pt", "eta"], prefix="Jet")
+
+
+REAL = {
+    "single_top": ("events", _collection(["px", "py", "btag"], prefix="Jet")),
+    "ww": ("events", _collection(["px", "py", "btag"], prefix="Jet")),
+    "qcd": ("events", _collection(["px", "py", "btag"], prefix="Jet")),
+    "alice_v0": ("fTreeV0", _collection(["fV0pt", "fV0eta"], prefix="V0s.")),
+    "nano_dy": ("Events", _jets()),
+    "nano_dimuon": ("Events", _jets()),
+    "nano_tt_v15": ("Events", _jets()),
+    "nano_dy_empty": ("Events", _jets()),
+    "nano_dy_rntuple": ("Events", _jets()),
+    "pfnano": ("Events", _collection(["pt", "eta"], prefix="PFCands")),
+    "uproot-HZZ": ("events", _collection(["px", "py"], prefix="Jet")),
+    "uproot-HZZ-objects": ("events", _collection(["jetbtag"])),
+    "uproot-stl_containers": ("tree", _collection(["vector_int32"])),
+}
+FEW = 150
+"""Branches that uproot compares; ROOT compares them all."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=pytest.mark.slow if n in {"nano_tt_v15", "pfnano"} else ())
+        for n in REAL
+    ],
+)
+def test_real_files(root, shared_data, tmp_path, name):
+    source, (tree_name, inputs) = shared_data(f"{name}.root"), REAL[name]
+    scorer, reader = scorer_for(inputs), RootReader(root)
+    with open_tree(source, tree_name) as tree:
+        n_event, rntuple = tree.n_event, tree.is_rntuple
+        expected = labelling._score_tree(scorer, tree, [])[""][:, 0]
+    assert len(expected) == n_event
+    for mode in MODES:
+        if mode == "branch" and rntuple:
+            with pytest.raises(LabellingError, match="is an RNTuple"):
+                run(scorer, f"{source}:{tree_name}", tmp_path / mode, mode)
+            continue
+        [out] = run(scorer, f"{source}:{tree_name}", tmp_path / mode, mode).outputs
+        assert np.array_equal(scores_of(out, mode, tree_name), expected)
+        if rntuple:
+            continue
+        friend = f"{tree_name}_score"
+        where = source if mode == "friend" else out
+        options = {} if mode == "branch" else {"friend": out, "other": friend}
+        assert np.array_equal(reader.scores(where, tree_name, "score", **options), expected)
+        if mode == "friend":
+            continue
+        assert reader.different(source, out, tree_name, 500) == ""
+        with uproot.open(source) as old, uproot.open(out) as new:
+            assert set(new.keys(cycle=False)) - set(old.keys(cycle=False)) == (
+                set() if mode == "branch" else {friend}
+            )
+            assert set(old.keys(cycle=False)) <= set(new.keys(cycle=False))
+            names = old[tree_name].keys(recursive=True, filter_name=lambda n: True)
+            some = names[:: max(1, len(names) // FEW)]
+            assert different_branches(old[tree_name], new[tree_name], some) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("qcd", None),
+        ("uproot-HZZ", None),
+        ("uproot-HZZ-objects", r"cannot write events/muonp4 \(TLorentzVector.*and \d+ more|muonp4"),
+        (
+            "uproot-stl_containers",
+            r"tree/vector_vector_int32 \(std::vector<std::vector<int32_t>>\)",
+        ),
+        ("nano_dy_rntuple", "is an RNTuple"),
+        pytest.param("nano_dy", r"pip install 'tracksets\[root\]'", marks=pytest.mark.slow),
+        pytest.param("alice_v0", None, marks=pytest.mark.slow),
+    ],
+)
+def test_real_files_without_root(shared_data, tmp_path, monkeypatch, name, problem):
+    monkeypatch.setattr(writing, "has_root", lambda: False)
+    source, (tree_name, inputs) = shared_data(f"{name}.root"), REAL[name]
+    if problem:
+        with pytest.raises(LabellingError, match=problem):
+            run(scorer_for(inputs), f"{source}:{tree_name}", tmp_path)
+        assert list(tmp_path.iterdir()) == []
+        return
+    [out] = run(scorer_for(inputs), f"{source}:{tree_name}", tmp_path).outputs
+    with uproot.open(source) as old, uproot.open(out) as new:
+        assert different_branches(old[tree_name], new[tree_name]) == []
+        assert new[tree_name].num_entries == len(new[tree_name]["score"].array())

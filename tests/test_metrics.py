@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from tracksets.errors import DataError
+from tracksets.metrics import roc, roc_auc
+
+
+def random_case(seed, negative=0.0, ties=True):
+    random = np.random.default_rng(seed)
+    n = int(random.integers(20, 200))
+    truth = np.concatenate([[0, 1], random.integers(0, 2, n)])
+    scores = random.normal(size=n + 2) + truth
+    scores = scores.round(1) if ties else scores
+    signs = np.where(random.random(n + 2) < negative, -1, 1)
+    signs[:2] = 1
+    return truth, scores.astype(np.float32), random.exponential(size=n + 2) * signs
+
+
+def pair_sum(truth, scores, weights):
+    """Weighted fraction of pairs in the right order, ties counted half; the definition."""
+    total = right = 0.0
+    for s, w in zip(scores[truth == 1], weights[truth == 1], strict=True):
+        for b, v in zip(scores[truth == 0], weights[truth == 0], strict=True):
+            total += w * v
+            right += w * v * (1.0 if s > b else 0.5 if s == b else 0.0)
+    return right / total
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@given(seed=st.integers(0, 10**6))
+def test_like_scikit_learn(ties, seed):
+    truth, scores, weights = random_case(seed, ties=ties)
+    assert roc_auc(truth, scores, weights) == pytest.approx(
+        roc_auc_score(truth, scores, sample_weight=weights)
+    )
+    assert roc_auc(truth, scores) == pytest.approx(roc_auc_score(truth, scores))
+    curve = roc(truth, scores, weights)
+    background, signal, threshold = roc_curve(
+        truth, scores, sample_weight=weights, drop_intermediate=False
+    )
+    np.testing.assert_allclose(curve.signal, signal, atol=1e-12)
+    np.testing.assert_allclose(curve.background, background, atol=1e-12)
+    np.testing.assert_array_equal(curve.threshold, threshold)
+
+
+@given(st.integers(0, 10**6))
+def test_weights_of_any_sign(seed):
+    truth, scores, weights = random_case(seed, negative=0.2)
+    sums = [abs(weights[truth == each].sum()) for each in (0, 1)]
+    if min(sums) > 0.1:
+        expected = pair_sum(truth, scores, weights)
+        assert roc_auc(truth, scores, weights) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+def test_cancelling_pairs_change_nothing():
+    truth, scores, weights = random_case(3)
+    extra = np.array([0.3, 0.3, 1.1, 1.1, 9, 9])
+    signs = np.array([1, -1, 2, -2, 5, -5])
+    with_pairs = roc_auc(
+        np.concatenate([truth, [0, 0, 1, 1, 1, 1]]),
+        np.concatenate([scores, extra]),
+        np.concatenate([weights, signs]),
+    )
+    assert with_pairs == pytest.approx(roc_auc(truth, scores, weights))
+
+
+def test_curve_by_hand():
+    curve = roc([1, 0, 1, 0], [0.9, 0.5, 0.5, 0.1], [1, 1, 3, 1])
+    np.testing.assert_allclose(curve.threshold, [np.inf, 0.9, 0.5, 0.1])
+    np.testing.assert_allclose(curve.signal, [0, 0.25, 1, 1])
+    np.testing.assert_allclose(curve.background, [0, 0, 0.5, 1])
+    assert curve.auc == pytest.approx((0.25 + 1) / 2 * 0.5 + 0.5)
+
+
+@pytest.mark.parametrize(
+    ("truth", "scores", "weights", "message"),
+    [
+        ([0, 1], [0.1], None, "2,.*1,"),
+        ([0, 1], [0.1, 0.2], [1], "1,"),
+        ([[0, 1]], [[0.1, 0.2]], [[1, 1]], "truths"),
+        ([0, 1], [0.1, np.nan], None, "finite"),
+        ([0, 1], [0.1, 0.2], [1, np.inf], "finite"),
+        ([0, 2], [0.1, 0.2], None, "0 or 1"),
+        ([0, np.nan], [0.1, 0.2], None, "0 or 1"),
+        ([0, 0], [0.1, 0.2], None, "signal events sum to zero"),
+        ([1, 1], [0.1, 0.2], None, "background events sum to zero"),
+        ([1, 1, 0], [0.1, 0.2, 0.3], [2, -2, 1], "signal events sum to zero"),
+        ([], [], None, "or there are none"),
+    ],
+)
+def test_refused(truth, scores, weights, message):
+    with pytest.raises(DataError, match=message):
+        roc(truth, scores, weights)

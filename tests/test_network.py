@@ -1,0 +1,173 @@
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from helpers import deep_set, flat_inputs, random_arrays
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tracksets.blocks import Shape, pack_inputs, unpack
+from tracksets.features import JaggedInputs
+from tracksets.network import Architecture, DeepSet, Model, compiled
+from tracksets.scaling import Scaling
+
+WIDTHS = {"Track": 3, "Jet": 2}  # not in alphabetical order
+COUNTS = {"Track": [3, 0, 11, 0, 1, 7, 2], "Jet": [1, 0, 0, 2, 5, 3, 1]}
+SHAPE = Shape({"Track": 16, "Jet": 10}, 4)
+
+
+def architecture_of(outputs=2, **model):
+    options = {"phi": [8, 6], "rho": [5], **model}
+    return Architecture(model=Model(**options), tracks=(*WIDTHS.items(),), event=2, outputs=outputs)
+
+
+def run(architecture, inputs, shape=SHAPE, arrays=None):
+    functions = compiled(architecture)
+    state = functions.to_state(arrays or random_arrays(architecture))
+    blocks = list(pack_inputs(inputs, shape))
+    return unpack([functions.outputs(state, block) for block in blocks], blocks)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {},
+        {"pool": ["mean"]},
+        {"pool": ["max", "sum"], "activation": "tanh"},
+        {"pool": ["sum", "mean", "max"], "activation": "silu", "rho": []},
+        {"activation": "gelu", "phi": [7], "rho": [5, 4]},
+    ],
+)
+def test_like_a_loop_over_events(model, strict_dtypes):
+    architecture, inputs = architecture_of(**model), flat_inputs(COUNTS, WIDTHS, event=2)
+    outputs = run(architecture, inputs)
+    assert outputs.dtype == np.float32
+    expected = deep_set(architecture, random_arrays(architecture), inputs)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
+
+
+ARCHITECTURE = architecture_of(pool=["sum", "mean", "max"])
+REFERENCE = random_arrays(ARCHITECTURE)
+
+
+@jax.jit(static_argnames="chunk")
+def chunked(state, block, chunk):
+    return nnx.merge(compiled(ARCHITECTURE).graph, state)(block, chunk=chunk)
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.tuples(st.integers(0, 12), st.integers(0, 8)), min_size=1, max_size=12),
+    st.integers(0, 100),
+    st.sampled_from([SHAPE, Shape({"Track": 64, "Jet": 9}, 13)]),
+    st.sampled_from([5, 64]),
+)
+def test_order_and_packing_change_nothing(rows, seed, shape, chunk):
+    counts = dict(zip(WIDTHS, np.transpose(rows), strict=True))
+    inputs = flat_inputs(counts, WIDTHS, event=2, seed=seed)
+    random = np.random.default_rng(seed)
+    events = random.permutation(inputs.n_event)
+    tracks = {  # sorting by event and a random number shuffles the tracks of each event
+        name: inputs.tracks[name][np.lexsort([random.random(axis.n_track), axis.event])]
+        for name, axis in inputs.axes.items()
+    }
+    shuffled = JaggedInputs(inputs.counts, tracks, inputs.event).take(events)
+    blocks = list(pack_inputs(shuffled, shape))
+    state = compiled(ARCHITECTURE).to_state(REFERENCE)
+    outputs = unpack([chunked(state, block, chunk) for block in blocks], blocks)
+    expected = deep_set(ARCHITECTURE, REFERENCE, inputs)[events]
+    np.testing.assert_allclose(outputs, expected, rtol=2e-4, atol=2e-4)
+
+
+def test_padding_never_leaks():
+    functions = compiled(ARCHITECTURE)
+    state = functions.to_state(REFERENCE)
+    [block] = pack_inputs(
+        flat_inputs({"Track": [3, 0, 2], "Jet": [1, 0, 2]}, WIDTHS, event=2), SHAPE
+    )
+    for f in (functions.outputs, lambda *args: chunked(*args, 64)):
+        expected = np.asarray(f(state, block))[block.mask]
+        for name, tracks in block.tracks.items():
+            tracks[block.n_track[name] :] = np.nan
+        block.event[~block.mask] = np.nan
+        np.testing.assert_array_equal(np.asarray(f(state, block))[block.mask], expected)
+
+
+def test_no_event_features_and_one_collection():
+    architecture = Architecture(
+        model=Model(phi=[4], rho=[3]), tracks=(("items", 2),), event=0, outputs=1
+    )
+    inputs = flat_inputs({"items": [2, 0, 5]}, event=0)  # also the name of a method of dicts
+    expected = deep_set(architecture, random_arrays(architecture), inputs)
+    outputs = run(architecture, inputs, Shape({"items": 8}, 3))
+    np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_order_of_collections_survives_split_and_merge():
+    network = DeepSet(Model(phi=[4], rho=[3]), WIDTHS, event=2, rngs=nnx.Rngs(0))
+    [block] = pack_inputs(flat_inputs({"Track": [3, 0], "Jet": [1, 2]}, WIDTHS, event=2), SHAPE)
+    merged = nnx.merge(*nnx.split(network))
+    np.testing.assert_allclose(merged(block), network(block), rtol=1e-6)
+
+
+def test_constants_are_not_trained():
+    network = DeepSet(Model(phi=[4], rho=[3]), WIDTHS, event=2, rngs=nnx.Rngs(0))
+    network.scaling["Jet"].set(Scaling(np.float32([1, 2]), np.float32([3, 4])))
+    params, rest = (nnx.to_flat_state(each) for each in nnx.state(network, nnx.Param, ...))
+    assert {path[0] for path, _ in params} == {"phi", "rho", "out"}
+    assert {path[0] for path, _ in rest} == {"scaling", "event_scaling"}
+    x = np.float32([[5, 6]])
+    np.testing.assert_array_equal(network.scaling["Jet"](x), [[(5 - 1) * 3, (6 - 2) * 4]])
+
+
+def test_arrays_round_trip():
+    functions = compiled(ARCHITECTURE)
+    arrays = functions.to_arrays(functions.to_state(REFERENCE))
+    assert arrays.keys() == functions.shapes.keys() == REFERENCE.keys()
+    for name, array in arrays.items():
+        assert array.shape == functions.shapes[name]
+        np.testing.assert_array_equal(array, REFERENCE[name], strict=True)
+    new = functions.to_arrays(nnx.state(functions.new(0)))
+    assert new.keys() == arrays.keys()
+    assert new["phi.Track.layers.1.kernel"].shape == (8, 6)
+
+
+def test_seed_decides_the_initial_weights():
+    functions = compiled(ARCHITECTURE)
+    one, same, other = (
+        functions.to_arrays(nnx.state(functions.new(seed)))["out.kernel"] for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(one, same)
+    assert not np.array_equal(one, other)
+
+
+def test_compiled_once_for_an_architecture():
+    functions = compiled(architecture_of(outputs=1, phi=[3]))
+    assert functions is compiled(architecture_of(outputs=1, phi=(3,)))
+    assert functions is not compiled(architecture_of(outputs=2, phi=[3]))
+
+    inputs = flat_inputs(COUNTS, WIDTHS, event=2)
+    state = functions.to_state(random_arrays(functions.architecture))
+    assert functions.traces == 0
+    for shape, traces in [(SHAPE, 1), (SHAPE, 1), (SHAPE.rung(1), 2), (SHAPE, 2)]:
+        for block in pack_inputs(inputs, shape):
+            functions.outputs(state, block)
+        assert functions.traces == traces
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"phi": []},
+        {"phi": [0]},
+        {"rho": [-1]},
+        {"pool": []},
+        {"pool": ["median"]},
+        {"activation": "step"},
+        {"phi": [10**9]},
+        {"width": 3},
+    ],
+)
+def test_bad_model(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        Model(**options)
