@@ -99,7 +99,7 @@ def test_all_mistakes_are_reported_at_once_with_path_and_near_miss():
         ({"data__regression": {"targets": ["x"]}}, "say either"),
         ({"data__files": None}, "light needs files of its own"),
         ({"data__target": None}, "b has a value, but there is no target"),
-        ({"data__reweight__match": "lite"}, "no class 'lite'; did you mean 'light'?"),
+        ({"data__reweight__match": "ligth"}, "no class 'ligth'; did you mean 'light'?"),
         ({"data__reweight__bins": [2, 1]}, "bins must be rising"),
         ({"data__weight": "onehot(x, 1, 2)"}, "gives several numbers"),
         ({"data__weight": "exec('x')"}, "not allowed"),

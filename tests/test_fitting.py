@@ -36,9 +36,24 @@ def make_sample(n_event=300, seed=0):
 SAMPLE, VALIDATION = make_sample(), make_sample(100, seed=1)
 
 
+def shape_of(sample, training=TRAINING):
+    return Shape.for_multiplicities(
+        sample.inputs.counts, training.block_tracks, training.block_events
+    )
+
+
 def fit(sample=SAMPLE, validation=VALIDATION, task=BINARY, on_epoch=lambda entry: None, **options):
     training = TRAINING.model_copy(update=options)
-    return fit_network(ARCHITECTURE, task, SCALING, sample, validation, training, on_epoch)
+    return fit_network(
+        ARCHITECTURE,
+        task,
+        SCALING,
+        sample,
+        validation,
+        training,
+        shape_of(sample, training),
+        on_epoch,
+    )
 
 
 def steps():
@@ -203,7 +218,7 @@ def test_other_tasks_learn(task):
     targets = inputs.event if task.kind == "regression" else np.digitize(inputs.event, [-0.5, 0.5])
     sample = Sample(inputs, targets.astype(np.float32), SAMPLE.weights)
     architecture = ARCHITECTURE.model_copy(update={"outputs": task.outputs})
-    fitted = fit_network(architecture, task, SCALING, sample, None, TRAINING)
+    fitted = fit_network(architecture, task, SCALING, sample, None, TRAINING, shape_of(sample))
     assert fitted.history[-1]["loss"] < 0.8 * fitted.history[0]["loss"]
 
 

@@ -1,3 +1,4 @@
+import itertools
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from rootfiles import TOY, same_values, scorer_for, toy_events, write_rntuple, w
 from tracksets.errors import DataError, FileError, MissingExtraError
 from tracksets.fields import Columns, Fields
 from tracksets.inputs import Collection, Inputs, paths_of
-from tracksets.reading import CHUNK_EVENTS, Tree, expand, open_tree, open_trees, split_name
+from tracksets.reading import CHUNK_EVENTS, RootTree, expand, open_tree, open_trees, split_name
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +226,7 @@ def test_branches(toy):
         assert set(tree.fields.paths) == {("nTrack",), ("Track_pt",), ("event",)}
         events = tree.read([("Track_pt",), ("event",)], 3, 11)
     expected = toy_events(20)[3:11]
-    assert events.fields == ["Track_pt", "event"] or events.fields == ["event", "Track_pt"]
+    assert events.fields in (["Track_pt", "event"], ["event", "Track_pt"])
     assert same_values(events.Track_pt, expected.Track.pt)
     assert same_values(events.event, expected.event)
     assert events.event[0] == 2**40 + 3
@@ -415,16 +416,16 @@ class Clusters(uproot.TTree):
 @given(st.lists(st.integers(1, 60)), st.integers(1, 50))
 def test_chunks_follow_clusters(sizes, events):
     edges = [0, *np.cumsum(sizes).tolist()]
-    tree = Tree("file", "tree", edges[-1], Fields([("x",)]), Clusters(edges))
+    tree = RootTree("file", "tree", edges[-1], Fields([("x",)]), Clusters(edges))
     chunks = list(tree.chunks([("x",)], events))
     assert [i for start, stop in chunks for i in range(start, stop)] == list(range(edges[-1]))
-    huge = [(a, b) for a, b in zip(edges, edges[1:], strict=False) if b - a > events]
+    huge = [(a, b) for a, b in itertools.pairwise(edges) if b - a > events]
     for start, stop in chunks:
         assert 0 < stop - start <= 2 * events
         inside = any(a < start < b for a, b in huge)
         assert start in edges or inside
     # As few as possible: no two neighbours would do as one.
-    assert all(b[1] - a[0] > events for a, b in zip(chunks, chunks[1:], strict=False))
+    assert all(b[1] - a[0] > events for a, b in itertools.pairwise(chunks))
 
 
 def test_chunks_of_a_file(sample_data):

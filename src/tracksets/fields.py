@@ -19,7 +19,7 @@ from tracksets.errors import DataError, near_misses
 from tracksets.functions import elementwise
 from tracksets.jagged import Column, column
 
-__all__ = ("Columns", "Fields", "Found", "Naming", "Path")
+__all__ = ("Columns", "Fields", "Found", "Naming", "Path", "leaves")
 
 Path = tuple[str, ...]
 """The fields to take, one after the other, from the events to a column."""
@@ -76,7 +76,15 @@ class Naming:
 
 @dataclass(frozen=True)
 class Found:
-    """Where a name is: one stored column, or the coordinates to compute it from."""
+    """Where a name is: one stored column, or those to compute a quantity from.
+
+    Attributes
+    ----------
+    paths
+        Stored columns, by coordinate where they are those of four-vectors.
+    quantity
+        Nothing, `count`, or a property of four-vectors.
+    """
 
     paths: Mapping[str, Path]
     quantity: str | None = None
@@ -115,7 +123,7 @@ class Fields:
     @classmethod
     def of(cls, events: ak.Array, where: str = "the array") -> "Fields":
         """List the fields of an array, without reading any of them."""
-        return cls((path for path in _leaves(ak.to_layout(events)) if path), where)
+        return cls((path for path in leaves(ak.to_layout(events)) if path), where)
 
     def find(self, name: str, naming: Naming | None = None) -> Found:
         """Find a name.
@@ -130,6 +138,9 @@ class Fields:
         if stored is not None:
             return Found({name: stored})
         if name not in (naming.rename or {}):
+            counted = self._counted(name)
+            if counted is not None:
+                return Found({name: counted}, "count")
             owner, _, last = name.replace(".", "_").rpartition("_")
             quantity = _SHORT.get(last.lower(), last.lower())
             # Either all coordinates are the collection's or none: never an event's own `mass`
@@ -161,6 +172,12 @@ class Fields:
                     return path
         return None
 
+    def _counted(self, name: str) -> Path | None:
+        """Find a column of the collection `Track` that `nTrack` counts, as NanoEvents hides it."""
+        if not name.startswith("n"):
+            return None
+        return next((path for path in self.paths if len(path) > 1 and path[0] == name[1:]), None)
+
     def _coordinates(self, naming: Naming, needed: int) -> dict[str, Path]:
         """Find the coordinates that a property needs (see _VECTOR), or nothing."""
         if not needed:
@@ -188,14 +205,15 @@ def _underscored(name: str) -> str:
     return name.replace(".", "_")
 
 
-def _leaves(layout: Any, path: Path = ()) -> Iterator[Path]:
+def leaves(layout: Any, path: Path = ()) -> Iterator[Path]:
+    """List the columns of a layout or a form, without reading any of them."""
     while not layout.is_record and hasattr(layout, "content") and not layout.is_union:
         layout = layout.content
     if not layout.is_record or layout.is_tuple:
         yield path
         return
     for name, content in zip(layout.fields, layout.contents, strict=True):
-        yield from _leaves(content, (*path, name))
+        yield from leaves(content, (*path, name))
 
 
 class Columns:
@@ -234,6 +252,8 @@ class Columns:
             found = self.fields.find(name, naming)
             if found.quantity is None:
                 return self.read(*found.paths.values())
+            if found.quantity == "count":
+                return _count(self.read(*found.paths.values()))
             return _four_vector(
                 found.quantity, {key: self.read(path) for key, path in found.paths.items()}
             )
@@ -257,6 +277,12 @@ def _take(events: ak.Array, path: Path) -> ak.Array:
     for name in path:
         events = events[name]
     return ak.materialize(events)
+
+
+def _count(tracks: Column) -> Column:
+    if tracks.axis is None:
+        raise DataError("an array that counts tracks, but has none")
+    return Column(tracks.axis.counts)
 
 
 def _four_vector(quantity: str, coordinates: dict[str, Column]) -> Column:

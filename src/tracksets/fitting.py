@@ -160,6 +160,7 @@ def fit_network(
     sample: Sample,
     validation: Sample | None,
     training: Training,
+    shape: Shape,
     on_epoch: Callable[[dict[str, float]], None] = lambda _entry: None,
 ) -> Fitted:
     """Train a network.
@@ -178,6 +179,8 @@ def fit_network(
         What to train on, and what decides when to stop.
     training
         How to train.
+    shape
+        Slots of the blocks to train on.
     on_epoch
         Called with each new entry of the history.
 
@@ -194,9 +197,6 @@ def fit_network(
     network.event_scaling.set(scaling[1])
     params, rest = nnx.state(network, nnx.Param, ...)
     opt_state = steps.optimiser.init(params)
-    shape = Shape.for_multiplicities(
-        sample.inputs.counts, training.block_tracks, training.block_events
-    )
     random = np.random.default_rng([training.seed, 1])
     total = float(sample.weights.sum(dtype=np.float64))
     norm = np.float32(_n_block(sample.inputs, shape) / total)

@@ -59,7 +59,7 @@ def collections_of(tree: Tree) -> list[Branches]:
         if _is_number(kind):
             groups[""][name] = shown
         elif isinstance(kind, ak.types.ListType) and _is_number(kind.content):
-            groups.setdefault(_group(tree, path), {})[name] = shown
+            groups.setdefault(_group(path), {})[name] = shown
         else:
             odd[name] = shown
     found = [Branches("", groups.pop(""))]
@@ -81,7 +81,7 @@ def _is_number(kind: Any) -> bool:
     return isinstance(kind, ak.types.NumpyType) and not kind.parameters
 
 
-def _group(tree: Tree, path: tuple[str, ...]) -> str:
+def _group(path: tuple[str, ...]) -> str:
     """Name the collection: the part of the name that its branches share."""
     if len(path) > 1:
         return path[0]

@@ -20,7 +20,7 @@ from tracksets.errors import ConfigError, DataError, FileError, TracksetsError, 
 from tracksets.fields import Columns
 from tracksets.inputs import paths_of
 from tracksets.progress import events_bar
-from tracksets.reading import Tree, expand, is_remote, open_tree, split_name
+from tracksets.reading import RootTree, Tree, expand, is_remote, open_tree, split_name
 from tracksets.scorer import Scorer, load
 from tracksets.writing import write_append, write_branch, write_friend
 
@@ -248,6 +248,10 @@ def _label_file(scorer: Scorer, job: _Job) -> Labelled:
 
 
 def _write(scorer: Scorer, tree: Tree, output: Path, job: _Job) -> None:
+    if not isinstance(tree, RootTree):
+        raise FileError(
+            f"{tree.path} is not a ROOT file; read it with ak.from_parquet and score the array"
+        )
     fields = _score_fields(job.field, scorer.task.score_names)
     columns = _score_tree(scorer, tree, _identifiers(tree) if job.mode == "friend" else [])
     scores = dict(zip(fields, columns.pop("").T, strict=True))

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -19,8 +18,18 @@ import uproot
 
 from tracksets.errors import DataError, FileError, MissingExtraError, near_misses
 from tracksets.fields import Fields, Path
+from tracksets.parquet import is_parquet, open_parquet
+from tracksets.trees import CHUNK_EVENTS, Tree, reason_of
 
-__all__ = ("CHUNK_EVENTS", "Tree", "expand", "open_tree", "open_trees", "split_name")
+__all__ = (
+    "CHUNK_EVENTS",
+    "RootTree",
+    "Tree",
+    "expand",
+    "open_tree",
+    "open_trees",
+    "split_name",
+)
 
 _EXTRAS = {
     "root": ("fsspec-xrootd", "xrootd"),
@@ -29,9 +38,6 @@ _EXTRAS = {
     "https": ("aiohttp", "http"),
 }
 _SERVER = re.compile(r"[A-Za-z][\w+.-]*://[^/]*")
-
-CHUNK_EVENTS = 50_000
-"""Events to read at a time, about; boundaries follow the clusters of the tree."""
 
 
 def split_name(name: str | os.PathLike[str]) -> tuple[str, str | None]:
@@ -99,25 +105,15 @@ def _no_file(path: str) -> str:
 
 
 @dataclass(frozen=True)
-class Tree:
-    """An open tree.
+class RootTree(Tree):
+    """An open tree of a ROOT file: a TTree or an RNTuple.
 
     Attributes
     ----------
-    path, name
-        Of the file, and of the tree in it.
-    n_event
-        Entries.
-    fields
-        The branches.
     source
-        What uproot gives: a TTree or an RNTuple.
+        What uproot gives.
     """
 
-    path: str
-    name: str
-    n_event: int
-    fields: Fields
     source: Any
 
     @property
@@ -125,47 +121,15 @@ class Tree:
         """Whether it is an RNTuple, not a TTree."""
         return not isinstance(self.source, uproot.TTree)
 
-    def read(self, paths: Sequence[Path], start: int = 0, stop: int | None = None) -> ak.Array:
-        """Read columns of the events from `start` to before `stop`, and nothing else.
-
-        Returns
-        -------
-        ak.Array
-            A record with one field per branch, as they are called in the tree.
-
-        Raises
-        ------
-        FileError
-            If a branch cannot be read.
-        """
-        stop = self.n_event if stop is None else stop
-        if not paths:
-            return ak.Array(ak.contents.RecordArray([], [], length=stop - start))
-        wanted = {".".join(path) for path in paths}
-        try:
-            if self.is_rntuple:
-                array = self.source.arrays(
-                    filter_name=lambda name: name in wanted, entry_start=start, entry_stop=stop
-                )
-            else:
-                array = self._read_branches(paths, start, stop)
-        except Exception as error:  # damaged files raise anything
-            raise FileError(
-                f"{self.path}, tree {self.name}, events {start} to {stop}: cannot read "
-                f"{', '.join(sorted(wanted))}: {_reason(error)}. The file may be damaged or "
-                "truncated"
-            ) from error
-        if len(array) != stop - start:
-            raise FileError(
-                f"{self.path}, tree {self.name}: {len(array)} events read where {stop - start} "
-                f"were expected (from {start} to {stop}): the file is damaged"
+    def _columns(self, paths: Sequence[Path], start: int, stop: int) -> ak.Array:
+        if self.is_rntuple:
+            wanted = {".".join(path) for path in paths}
+            return self.source.arrays(
+                filter_name=lambda name: name in wanted, entry_start=start, entry_stop=stop
             )
-        return array
-
-    def _read_branches(self, paths: Sequence[Path], start: int, stop: int) -> ak.Array:
-        wanted = {path[0] for path in paths if len(path) == 1}
+        branches = {path[0] for path in paths if len(path) == 1}
         array = self.source.arrays(
-            filter_branch=lambda branch: branch.name in wanted, entry_start=start, entry_stop=stop
+            filter_branch=lambda branch: branch.name in branches, entry_start=start, entry_stop=stop
         )
         # Branches of the same name one by one: arrays() gives a single field to all of them.
         nested = [path for path in paths if len(path) > 1]
@@ -178,36 +142,19 @@ class Tree:
             inner[path[-1]] = branch.array(entry_start=start, entry_stop=stop)
         return _record(columns) if nested else array
 
-    def chunks(
-        self, paths: Sequence[Path], events: int = CHUNK_EVENTS
-    ) -> Iterator[tuple[int, int]]:
-        """Split the entries into runs of about `events`, at boundaries of clusters."""
-        edges = [0, self.n_event]
-        if not self.is_rntuple and paths:
-            wanted = {path[-1] for path in paths}
-            edges = self.source.common_entry_offsets(
-                filter_branch=lambda branch: branch.name in wanted
-            )
-        start = 0
-        for left, right in pairwise(edges):
-            if right - start > events and left > start:
-                yield start, left
-                start = left
-            while right - start > 2 * events:  # one huge cluster
-                yield start, start + events
-                start += events
-        if start < self.n_event:
-            yield start, self.n_event
+    def _edges(self, paths: Sequence[Path]) -> list[int]:
+        if self.is_rntuple or not paths:
+            return [0, self.n_event]
+        wanted = {path[-1] for path in paths}
+        offsets: list[int] = self.source.common_entry_offsets(
+            filter_branch=lambda branch: branch.name in wanted
+        )
+        return offsets
 
 
 def _record(columns: dict[str, Any]) -> ak.Array:
     arrays = {k: _record(v) if isinstance(v, dict) else v for k, v in columns.items()}
     return ak.zip(arrays, depth_limit=1)
-
-
-def _reason(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 @contextmanager
@@ -227,8 +174,17 @@ def open_tree(name: str | os.PathLike[str], tree: str | None = None) -> Iterator
         If there is no such file or tree, or the file is not a ROOT file, or truncated.
     """
     path, said = split_name(name)
+    if is_parquet(path):
+        yield _open_parquet(path, said or tree)
+        return
     with _open_file(path) as file:
         yield _find_tree(file, path, said or tree)
+
+
+def _open_parquet(path: str, name: str | None) -> Tree:
+    if not is_remote(path) and not FilePath(path).is_file():
+        raise FileError(_no_file(path))
+    return open_parquet(path, name)
 
 
 def open_trees(name: str | os.PathLike[str]) -> Iterator[Tree]:
@@ -240,6 +196,14 @@ def open_trees(name: str | os.PathLike[str]) -> Iterator[Tree]:
         As `open_tree`, and if there is no tree in the file.
     """
     path, said = split_name(name)
+    if is_parquet(path):
+        yield _open_parquet(path, said)
+    else:
+        yield from root_trees(path, said)
+
+
+def root_trees(path: str, said: str | None = None) -> Iterator[RootTree]:
+    """Open one tree of a ROOT file, or every one in turn; see `open_trees`."""
     with _open_file(path) as file:
         names = [said] if said else list(_trees(file, path))
         if not names:
@@ -263,8 +227,8 @@ def _open_file(path: str) -> Iterator[Any]:
         raise MissingExtraError(*_EXTRAS[scheme], f"reading {path}") from error
     except Exception as error:  # files that are not ROOT files raise anything
         if is_remote(path) or isinstance(error, PermissionError):
-            raise FileError(f"cannot read {path}: {_reason(error)}") from error
-        raise FileError(f"{path} is not a ROOT file, or truncated: {_reason(error)}") from error
+            raise FileError(f"cannot read {path}: {reason_of(error)}") from error
+        raise FileError(f"{path} is not a ROOT file, or truncated: {reason_of(error)}") from error
     with file:
         end = file.file.fEND
         size = end if is_remote(path) else FilePath(path).stat().st_size
@@ -293,10 +257,10 @@ def _trees(file: Any, path: str) -> dict[str, str]:
     try:
         return trees_of(file)
     except Exception as error:
-        raise FileError(f"{path} is damaged or truncated: {_reason(error)}") from error
+        raise FileError(f"{path} is damaged or truncated: {reason_of(error)}") from error
 
 
-def _find_tree(file: Any, path: str, name: str | None) -> Tree:
+def _find_tree(file: Any, path: str, name: str | None) -> RootTree:
     trees = _trees(file, path)
     if name is None:
         if len(trees) != 1:
@@ -315,8 +279,8 @@ def _find_tree(file: Any, path: str, name: str | None) -> Tree:
     except DataError:
         raise
     except Exception as error:
-        raise FileError(f"tree {name} of {path} is damaged: {_reason(error)}") from error
-    return Tree(path, name, n_event, fields, source)
+        raise FileError(f"tree {name} of {path} is damaged: {reason_of(error)}") from error
+    return RootTree(path, name, n_event, fields, source)
 
 
 def _paths(source: Any) -> Iterator[Path]:

@@ -147,8 +147,12 @@ def fit_inputs(
         outputs=task.outputs,
     )
     constants = scalings(inputs, train.inputs, train.weights)
+    # Of all events, so that another seed of the split finds the step compiled.
+    shape = Shape.for_multiplicities(jagged.counts, training.block_tracks, training.block_events)
     with epochs_bar(training.epochs, progress) as on_epoch:
-        fitted = fit_network(architecture, task, constants, train, validation, training, on_epoch)
+        fitted = fit_network(
+            architecture, task, constants, train, validation, training, shape, on_epoch
+        )
     return Scorer(
         inputs=inputs,
         model=model,

@@ -18,7 +18,7 @@ import uproot
 from numpy.typing import NDArray
 
 from tracksets.errors import DataError, FileError, TracksetsError
-from tracksets.reading import Tree, is_remote, leaves_of, open_tree, open_trees, trees_of
+from tracksets.reading import RootTree, is_remote, leaves_of, open_tree, root_trees, trees_of
 
 __all__ = ("has_root", "write_append", "write_branch", "write_friend")
 
@@ -81,7 +81,7 @@ def _quiet(root: Any) -> Iterator[None]:
         root.gErrorIgnoreLevel = level
 
 
-def write_branch(tree: Tree, output: FilePath, scores: Scores, *, force: bool = False) -> None:
+def write_branch(tree: RootTree, output: FilePath, scores: Scores, *, force: bool = False) -> None:
     """Write the whole input file with the scores as further branches of the tree.
 
     With ROOT, the file is copied byte for byte and the branches are added to the tree in the copy:
@@ -129,7 +129,7 @@ def write_branch(tree: Tree, output: FilePath, scores: Scores, *, force: bool = 
 
 
 def write_append(
-    tree: Tree, output: FilePath, scores: Scores, name: str, *, force: bool = False
+    tree: RootTree, output: FilePath, scores: Scores, name: str, *, force: bool = False
 ) -> None:
     """Write a byte-for-byte copy of the input file plus a friend tree of scores.
 
@@ -162,7 +162,7 @@ def write_append(
 
 
 def write_friend(
-    tree: Tree,
+    tree: RootTree,
     output: FilePath,
     scores: Scores,
     name: str,
@@ -194,19 +194,19 @@ def write_friend(
     _verify(tree, output, name, scores)
 
 
-def _check(tree: Tree, scores: Scores) -> None:
+def _check(tree: RootTree, scores: Scores) -> None:
     for name, values in scores.items():
         if values.shape != (tree.n_event,):
             raise DataError(f"{values.shape} values of {name} for {tree.n_event} events")
 
 
-def _is_newest(tree: Tree) -> bool:
+def _is_newest(tree: RootTree) -> bool:
     name, _, cycle = tree.name.partition(";")
     keys = tree.source.file.root_directory.keys(recursive=True) if cycle else []
     return all(int(key.split(";")[1]) <= int(cycle) for key in keys if key.split(";")[0] == name)
 
 
-def _existing(tree: Tree, names: Iterable[str]) -> list[str]:
+def _existing(tree: RootTree, names: Iterable[str]) -> list[str]:
     """List which names are branches already; refuse those that can't be replaced."""
     tops = {branch.name: branch for branch in tree.source.branches}
     everywhere = {branch.name for branch in tree.source.itervalues(recursive=True)}
@@ -223,7 +223,7 @@ def _existing(tree: Tree, names: Iterable[str]) -> list[str]:
 
 
 @contextmanager
-def _writing(tree: Tree, output: FilePath) -> Iterator[None]:
+def _writing(tree: RootTree, output: FilePath) -> Iterator[None]:
     try:
         yield
     except TracksetsError:
@@ -235,7 +235,7 @@ def _writing(tree: Tree, output: FilePath) -> Iterator[None]:
         ) from error
 
 
-def _copy(tree: Tree, output: FilePath) -> None:
+def _copy(tree: RootTree, output: FilePath) -> None:
     """Copy the input byte for byte."""
     if not is_remote(tree.path):
         shutil.copyfile(tree.path, output)
@@ -246,7 +246,7 @@ def _copy(tree: Tree, output: FilePath) -> None:
         shutil.copyfileobj(source, target)
 
 
-def _verify(tree: Tree, output: FilePath, name: str, scores: Scores) -> None:
+def _verify(tree: RootTree, output: FilePath, name: str, scores: Scores) -> None:
     """Read the scores back: a full disk or a failed write must not pass for an output."""
     problem = ""
     try:
@@ -263,7 +263,7 @@ def _verify(tree: Tree, output: FilePath, name: str, scores: Scores) -> None:
         raise FileError(f"the labelled copy of {tree.path} was not written correctly: {problem}")
 
 
-def _branch_by_root(tree: Tree, output: FilePath, scores: Scores, existing: list[str]) -> None:
+def _branch_by_root(tree: RootTree, output: FilePath, scores: Scores, existing: list[str]) -> None:
     root = _root()
     if {"#", "?"} & set(str(output)):
         raise FileError(f"{output.parent}: ROOT cannot write to a path with # or ? in it")
@@ -290,7 +290,7 @@ def _branch_by_root(tree: Tree, output: FilePath, scores: Scores, existing: list
             file.Close()
 
 
-def _branch_by_uproot(tree: Tree, output: FilePath, scores: Scores) -> None:
+def _branch_by_uproot(tree: RootTree, output: FilePath, scores: Scores) -> None:
     with (
         uproot.open({tree.path: None}) as source,
         _writing(tree, output),
@@ -315,13 +315,13 @@ def _branch_by_uproot(tree: Tree, output: FilePath, scores: Scores) -> None:
             )
         for key, each in copies.items():
             file[key] = each
-        for each in open_trees(tree.path):
+        for each in root_trees(tree.path):
             _copy_tree(each, file, scores if each.name == tree.name.split(";")[0] else {})
-    for each in open_trees(tree.path):
+    for each in root_trees(tree.path):
         _verify_copy(each, output, scores)
 
 
-def _verify_copy(tree: Tree, output: FilePath, scores: Scores) -> None:
+def _verify_copy(tree: RootTree, output: FilePath, scores: Scores) -> None:
     """Compare what uproot wrote with the input; it has written wrong counts without an error."""
     paths = [path for path in tree.fields.paths if path[0] not in scores]
     with open_tree(output, tree.name) as copy:
@@ -382,7 +382,7 @@ def _is_writable(kind: Any) -> bool:
     )
 
 
-def _copy_tree(tree: Tree, file: Any, scores: Scores) -> None:
+def _copy_tree(tree: RootTree, file: Any, scores: Scores) -> None:
     """Write a TTree anew, a chunk at a time, with its counters shared as they were."""
     branches = {branch.name: branch for branch in leaves_of(tree.source).values()}
     counter: dict[str, str] = {
