@@ -3,7 +3,7 @@
 import sys
 from importlib import import_module
 
-BENCHMARKS = ("scoring",)
+BENCHMARKS = ("scoring", "real_data")
 
 
 def main() -> None:

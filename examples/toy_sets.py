@@ -7,13 +7,18 @@ into one block, so a step sees them all. phi and rho have six layers of 256 each
 
 Shows `ts.pack` and `ts.DeepSet` with a hand-written loop. Writes `toy_sets.png`.
 
-What is needed for a test loss below 0.1: the sum over a set of 400 is 400 times larger than that
-of a single element, and twelve layers of rectified units pass this factor on to the output. As they
-are drawn, the networks start with a loss of 50 to 100, and Adam spends all steps on reducing it.
-Dividing the last weights of phi by the mean size of a set, once at the start, brings the pooled
-latent to order one. Learning (target - mean) / standard deviation does the same for the output. Both
-can be undone by the training: they are a matter of where to start, not of what can be learned. The
-learning rate falls from 1e-3 to 0 along a cosine, as the loss otherwise jumps between steps.
+What is needed for a test loss below 0.1, with what happened without it on these sets:
+
+1. Sums over up to 400 elements are large, and twelve layers pass this on to the output. As the
+   networks are drawn, the training starts at a loss of 50 to 100, and 200 steps end above 2. Dividing
+   the last weights of phi by the mean size of a set, and learning (target - mean) / standard
+   deviation, let it start at the variance of the target: 0.1 to 0.5 at the end.
+2. What is left is overfitting: the training loss is 0.01, as 100 sets are few. Initial weights of
+   0.6 times the usual size start from a smoother function, and gelu, which is smooth, from one that
+   stays so: 0.04 to 0.06. Weight decay or more steps don't help.
+3. The learning rate of Adam falls from 1e-3 to 0 along a cosine, as the loss otherwise jumps.
+
+1 and 2 only choose where the training starts; none of it limits what the network can learn.
 """
 
 import argparse
@@ -53,10 +58,12 @@ def train(steps: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     [train_block] = ts.pack(train_sets, INPUTS, block_tracks=n_element[0], block_events=N_SET)
     [test_block] = ts.pack(test_sets, INPUTS, block_tracks=n_element[1], block_events=N_SET)
 
-    model = ts.Model(phi=[256] * 6, rho=[256] * 6, pool=["sum"])
+    model = ts.Model(phi=[256] * 6, rho=[256] * 6, pool=["sum"], activation="gelu")
     network = ts.DeepSet(model, INPUTS.widths, rngs=nnx.Rngs(seed))
-    last = network.phi["Element"].layers[-1]
-    last.kernel[...] /= n_element[0] / N_SET
+    phi, rho = network.phi["Element"], network.rho
+    for layer in (*phi.layers, *rho.layers):
+        layer.kernel[...] *= 0.6
+    phi.layers[-1].kernel[...] /= n_element[0] / N_SET
     graph, params, rest = nnx.split(network, nnx.Param, ...)
 
     optimiser = optax.adam(optax.cosine_decay_schedule(1e-3, steps))
@@ -119,7 +126,7 @@ def main(output: Path, steps: int, seed: int) -> float:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("-o", "--output", type=Path, default=Path())
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     main(arguments.output, arguments.steps, arguments.seed)

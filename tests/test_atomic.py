@@ -9,6 +9,12 @@ from tracksets.atomic import appearing
 from tracksets.errors import ConfigError, FileError
 
 
+def write(path: Path, error: type[BaseException] | BaseException | None = None) -> None:
+    path.write_text("mine")
+    if error is not None:
+        raise error
+
+
 def names(folder: Path) -> list[str]:
     return sorted(each.name for each in folder.iterdir())
 
@@ -40,25 +46,25 @@ def test_leaves_nothing_behind_when_it_fails(tmp_path, error, force):
     if force:
         (tmp_path / "out.txt").write_text("old")
     with pytest.raises(error), appearing(tmp_path / "out.txt", force=force) as temporary:
-        temporary.write_text("half")
-        raise error
+        write(temporary, error)
     assert names(tmp_path) == (["out.txt"] if force else [])
     assert not force or (tmp_path / "out.txt").read_text() == "old"
 
 
 @pytest.mark.parametrize("stage", ["body", "fsync", "replace"])
 def test_a_full_disk_is_said(tmp_path, monkeypatch, stage):
+    error = OSError(errno.ENOSPC, "No space left on device")
+
     def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise error
 
     if stage != "body":
         monkeypatch.setattr(*((os, "fsync") if stage == "fsync" else (Path, "replace")), full)
     with (
         pytest.raises(FileError, match=r"cannot write .*out\.txt.*No space left"),
-        appearing(tmp_path / "out.txt"),
+        appearing(tmp_path / "out.txt") as temporary,
     ):
-        if stage == "body":
-            full()
+        write(temporary, error if stage == "body" else None)
     assert names(tmp_path) == []
 
 
@@ -76,10 +82,9 @@ def test_existing(tmp_path):
 
 def test_what_came_meanwhile_is_not_replaced(tmp_path):
     path = tmp_path / "out.txt"
-    with pytest.raises(FileError, match="exists already"), appearing(path) as temporary:
-        temporary.write_text("mine")
-        path.write_text("another's")
-    assert path.read_text() == "another's"
+    with pytest.raises(FileError, match="exists already"), appearing(path):
+        write(path)
+    assert path.read_text() == "mine"
     assert names(tmp_path) == ["out.txt"]
 
 
@@ -93,7 +98,7 @@ def test_a_folder_is_in_the_way(tmp_path, force):
 def test_a_file_is_in_place_of_the_folder(tmp_path):
     (tmp_path / "file").write_text("")
     with (
-        pytest.raises(FileError, match="cannot write to the folder .*file"),
+        pytest.raises(FileError, match=r"cannot write to the folder .*file"),
         appearing(tmp_path / "file" / "out.txt"),
     ):
         pytest.fail("refused too late")
@@ -104,7 +109,7 @@ def test_read_only_folder(tmp_path):
     tmp_path.chmod(0o500)
     try:
         with (
-            pytest.raises(FileError, match="cannot write to the folder .*Permission denied"),
+            pytest.raises(FileError, match=r"cannot write to the folder .*Permission denied"),
             appearing(tmp_path / "out.txt"),
         ):
             pytest.fail("refused too late")

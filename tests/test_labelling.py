@@ -142,7 +142,7 @@ def test_no_events(tmp_path, writer, mode, task):
 def test_rntuple(tmp_path, toy_scorer, mode):
     source = write_rntuple(tmp_path / "in.root")
     if mode == "branch":
-        with pytest.raises(LabellingError, match="is an RNTuple.*--mode append or --mode friend"):
+        with pytest.raises(LabellingError, match=r"is an RNTuple.*--mode append or --mode friend"):
             run(toy_scorer, source, tmp_path / "out", mode)
         assert no_partial_files(tmp_path / "out")
         return
@@ -230,7 +230,7 @@ def test_refused_at_once(tmp_path, toy_scorer, inputs):
 def test_the_output_is_the_input(tmp_path, toy_scorer, inputs, force, link):
     folder = tmp_path / "in"
     folder.mkdir()
-    source = shutil.copy(inputs[1], folder)
+    source = Path(shutil.copy(inputs[1], folder))
     if link:
         folder = tmp_path / "out"
         folder.mkdir()
@@ -330,14 +330,14 @@ def test_root_fails_half_way(root, tmp_path, toy_scorer, inputs, monkeypatch):
                 return 3
 
     monkeypatch.setattr(writing, "_root", Broken)
-    with pytest.raises(LabellingError, match="ROOT wrote 3 of 10 values of score.*disk full"):
+    with pytest.raises(LabellingError, match=r"ROOT wrote 3 of 10 values of score.*disk full"):
         run(toy_scorer, inputs[0], tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_folder_cannot_be_written(tmp_path, toy_scorer, inputs):
     (tmp_path / "file").write_text("")
-    with pytest.raises(LabellingError, match="cannot write to the folder .*file"):
+    with pytest.raises(LabellingError, match=r"cannot write to the folder .*file"):
         run(toy_scorer, inputs[0], tmp_path / "file" / "out")
 
 
@@ -509,8 +509,8 @@ def test_real_files(root, shared_data, tmp_path, name):
             r"tree/vector_vector_int32 \(std::vector<std::vector<int32_t>>\)",
         ),
         ("nano_dy_rntuple", "is an RNTuple"),
-        pytest.param("nano_dy", r"pip install 'tracksets\[root\]'", marks=pytest.mark.slow),
-        pytest.param("alice_v0", None, marks=pytest.mark.slow),
+        ("alice_v0", r"uproot cannot write fTreeV0/V0s/V0s.fInvMass\[2\] \(float\[\]\[2\]\)"),
+        pytest.param("nano_dy", None, marks=pytest.mark.slow),
     ],
 )
 def test_real_files_without_root(shared_data, tmp_path, monkeypatch, name, problem):

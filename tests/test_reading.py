@@ -171,7 +171,7 @@ def test_no_such_tree(several, name, message):
 def test_a_file_without_trees(tmp_path):
     with uproot.recreate(tmp_path / "h.root") as file:
         file["h"] = np.histogram([1])
-    with pytest.raises(FileError, match="has 0 trees.*none"), open_tree(tmp_path / "h.root"):
+    with pytest.raises(FileError, match=r"has 0 trees.*none"), open_tree(tmp_path / "h.root"):
         pytest.fail("opened")
     with pytest.raises(FileError, match="has no tree in it"):
         next(open_trees(tmp_path / "h.root"))
@@ -195,7 +195,7 @@ def test_missing_extra(monkeypatch, url, module, extra):
 
 def test_other_remote_problems_are_said_as_they_are(monkeypatch):
     with (
-        pytest.raises(FileError, match="cannot read foo://x/a.root: .*foo"),
+        pytest.raises(FileError, match=r"cannot read foo://x/a.root: .*foo"),
         open_tree("foo://x/a.root"),
     ):
         pytest.fail("opened")
@@ -205,7 +205,7 @@ def test_other_remote_problems_are_said_as_they_are(monkeypatch):
 
     monkeypatch.setattr(uproot, "open", fail)
     with (
-        pytest.raises(FileError, match="cannot read s3://x/a.root: Install s3fs"),
+        pytest.raises(FileError, match=r"cannot read s3://x/a.root: Install s3fs"),
         open_tree("s3://x/a.root"),
     ):
         pytest.fail("opened")

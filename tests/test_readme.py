@@ -82,6 +82,13 @@ def test_links() -> None:
         assert (REPOSITORY / link).exists(), link
 
 
+def test_every_module_has_its_job_written_down() -> None:
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    listed = set(re.findall(r"`(\w+\.py)`", text))
+    modules = {path.name for path in (REPOSITORY / "src" / "tracksets").glob("[!_]*.py")}
+    assert modules <= listed, modules - listed
+
+
 @pytest.mark.parametrize(
     "configuration", [Data, Class, Regression, Reweight, Inputs, Collection, Model, Training]
 )

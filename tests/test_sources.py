@@ -147,7 +147,7 @@ def test_several_scores_end_to_end(tmp_path, sample_data, plain, config, names):
     if len(names) == 3:
         stacked = np.stack([np.asarray(scores[name]) for name in names], axis=1)
         np.testing.assert_allclose(stacked.sum(axis=1), 1, rtol=1e-6)
-        assert (stacked.argmax(axis=1) == np.digitize(n, [45, 70])).mean() > 0.9
+        assert (stacked.argmax(axis=1) == np.digitize(n, [45, 70])).mean() > 0.7
     else:  # in the units of the targets
         assert np.std(scores.n - n) < 0.3 * n.std()
         ht = np.asarray(ak.sum(plain.Track_pt, axis=1))

@@ -20,7 +20,7 @@ from rootfiles import (
 
 from tracksets import writing
 from tracksets.errors import DataError, FileError
-from tracksets.reading import open_tree
+from tracksets.reading import Tree, open_tree
 from tracksets.writing import write_append, write_branch, write_friend
 
 
@@ -145,7 +145,7 @@ def test_the_baskets_of_other_branches_are_not_written_anew(root, sample_data, t
 def test_existing_branch(writer, tmp_path):
     source = write_toy(tmp_path / "in.root")
     branch(source, tmp_path / "first.root", scores(20, 1))
-    with pytest.raises(FileError, match="has a branch 'score' already; .*--field.*--force"):
+    with pytest.raises(FileError, match=r"has a branch 'score' already; .*--field.*--force"):
         branch(tmp_path / "first.root", tmp_path / "no.root", scores(20, 2))
     branch(tmp_path / "first.root", tmp_path / "second.root", scores(20, 2), force=True)
     assert same_values(read(tmp_path / "second.root", "score"), scores(20, 2)["score"])
@@ -182,7 +182,7 @@ def test_split_objects(root, tmp_path):
     tree.Write()
     file.Close()
     for name in ("muon", "pt"):
-        with pytest.raises(FileError, match=f"branch '{name}' that other branches depend on"):
+        with pytest.raises(FileError, match=rf"branch '{name}' that other branches depend on"):
             branch(tmp_path / "in.root", tmp_path / "no.root", scores(20, 0, name), force=True)
     branch(tmp_path / "in.root", tmp_path / "out.root", scores())
     assert read(tmp_path / "out.root", "jet/pt").tolist() == [-i for i in range(20)]
@@ -200,7 +200,7 @@ def test_an_old_cycle_gets_no_branch(rich, writer, tmp_path):
 
 def test_rntuple_has_no_branches(writer, tmp_path):
     source = write_rntuple(tmp_path / "in.root")
-    with pytest.raises(FileError, match="is an RNTuple.*--mode append or --mode friend"):
+    with pytest.raises(FileError, match=r"is an RNTuple.*--mode append or --mode friend"):
         branch(source, tmp_path / "out.root", scores())
 
 
@@ -246,7 +246,7 @@ def test_paths_that_root_takes_for_urls(root, tmp_path, letter):
     source = write_toy(tmp_path / "in.root")
     folder = tmp_path / f"a{letter}b"
     folder.mkdir()
-    with pytest.raises(FileError, match="ROOT cannot write to a path with # or ?"):
+    with pytest.raises(FileError, match=r"ROOT cannot write to a path with # or ?"):
         branch(source, folder / "out.root", scores())
     assert {each.name for each in tmp_path.iterdir()} == {"in.root", folder.name}
 
@@ -315,9 +315,11 @@ def test_friend(root, tmp_path):
 
 
 def test_a_score_does_not_replace_an_identifier(tmp_path):
-    with open_tree(write_toy(tmp_path / "in.root")) as tree:
-        with pytest.raises(FileError, match="'event' as an identifier"):
-            write_friend(tree, tmp_path / "o", scores(20, 0, "event"), "t", {"event": np.ones(20)})
+    with (
+        open_tree(write_toy(tmp_path / "in.root")) as tree,
+        pytest.raises(FileError, match="'event' as an identifier"),
+    ):
+        write_friend(tree, tmp_path / "o", scores(20, 0, "event"), "t", {"event": np.ones(20)})
 
 
 # All of them
@@ -360,7 +362,7 @@ def test_wrong_length(writer, tmp_path, mode, n):
 @pytest.mark.parametrize("mode", ["branch", "append", "friend"])
 def test_what_was_written_is_read_back(writer, tmp_path, monkeypatch, mode):
     source = write_toy(tmp_path / "in.root")
-    read_whole = writing.Tree.read
+    read_whole = Tree.read
 
     def read_wrong(tree, paths, *span):
         events = read_whole(tree, paths, *span)
@@ -368,7 +370,7 @@ def test_what_was_written_is_read_back(writer, tmp_path, monkeypatch, mode):
             ak.with_field(events, events.score * 2, "score") if "score" in events.fields else events
         )
 
-    monkeypatch.setattr(writing.Tree, "read", read_wrong)
+    monkeypatch.setattr(Tree, "read", read_wrong)
     with pytest.raises(FileError, match="not written correctly: the values of score differ"):
         write(mode, source, tmp_path / "out.root", scores())
 

@@ -27,7 +27,7 @@ def main() -> None:
 
     try:
         app()
-    except TracksetsError as error:
+    except (TracksetsError, OSError) as error:  # such as a file where a folder should be made
         _say(f"error: {error}", stderr=True)
         sys.exit(2)
     except SystemExit as stop:

@@ -1,0 +1,316 @@
+import json
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import uproot
+from rootfiles import toy_events, write_toy
+
+import tracksets
+from tracksets import cli
+from tracksets.scorer import load
+
+TRAIN = """
+[data.classes.background]
+files = ["a.root"]
+[data.classes.signal]
+files = ["b.root"]
+[inputs.collections.Track]
+features = ["log(pt)"]
+[model]
+phi = [8]
+rho = [8]
+[training]
+epochs = 2
+"""
+
+
+@dataclass
+class Done:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def message(self) -> str:
+        """The error, if there is one message and nothing else."""
+        assert self.err.startswith("error: ")
+        assert self.err.count("error: ") == 1
+        assert "Traceback" not in self.err
+        return self.err.removeprefix("error: ")
+
+
+@pytest.fixture
+def tracksets_(monkeypatch, capsys):
+    """Run the command line as a shell would."""
+
+    def run(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["tracksets", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        return Done(stop.value.code or 0, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """Return a folder with files of two classes, a configuration and a model."""
+    folder = tmp_path_factory.mktemp("made")
+    write_toy(folder / "a.root", 40, seed=1)
+    write_toy(folder / "b.root", 50, seed=2)
+    (folder / "train.toml").write_text(TRAIN)
+    tracksets.train(folder / "train.toml", progress=False).save(folder / "model.safetensors")
+    return folder
+
+
+@pytest.fixture
+def here(made, tmp_path, monkeypatch) -> Path:
+    """Work in an empty folder, beside a copy of what is made."""
+    for path in made.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+# What works
+
+
+HEAVY = ("jax", "flax", "awkward", "uproot", "optax", "ROOT", "matplotlib")
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        "dir(tracksets)",
+        "sys.argv[1:] = ['--help']; main()",
+        "sys.argv[1:] = ['label', '--help']; main()",
+        "sys.argv[1:] = ['--version']; main()",
+    ],
+)
+def test_starts_fast(action):
+    """Nothing heavy is imported before it is needed."""
+    code = f"""
+import sys, tracksets, tracksets.cli
+from tracksets.cli import main
+try:
+    {action}
+except SystemExit as stop:
+    assert not stop.code
+print([name for name in {HEAVY} if name in sys.modules])
+"""
+    assert python(code).splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("command", ["", "demo", "inspect", "train", "label", "evaluate"])
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help(tracksets_, command, option):
+    done = tracksets_(*filter(None, [command]), option)
+    assert done.code == 0
+    assert "Usage" in done.out
+    assert done.err == ""
+
+
+def test_version(tracksets_):
+    done = tracksets_("--version")
+    assert (done.code, done.out) == (0, f"tracksets {tracksets.__version__}\n")
+
+
+def test_inspect(tracksets_, here):
+    done = tracksets_("inspect", "a.root:Events")
+    assert (done.code, done.err) == (0, "")
+    assert "Track_pt" in done.out
+    assert "[inputs.collections.Track]" in done.out
+
+
+def test_train_label_evaluate(tracksets_, here):
+    """From files to a model, from a model to scores and figures."""
+    done = tracksets_("train", "train.toml", "-o", "new/m.safetensors", "-q")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("new/m.safetensors: best epoch ")
+    scorer = load("new/m.safetensors")
+    assert scorer == load("model.safetensors")  # the same seed
+
+    done = tracksets_("label", "new/m.safetensors", "a.root", "b*.root:Events", "-o", "out", "-q")
+    assert (done.code, done.out, done.err) == (0, "out/a.root\nout/b.root\n", "")
+    for name, n, seed in (("a", 40, 1), ("b", 50, 2)):
+        with uproot.open(f"out/{name}.root") as file:
+            scores = file["Events"]["score"].array()
+        assert np.allclose(scores, scorer(toy_events(n, seed)), rtol=1e-6)
+
+    done = tracksets_("evaluate", "new/m.safetensors", "train.toml", "-o", "plots")
+    assert (done.code, done.err) == (0, "")
+    figures = json.loads(Path("plots/figures.json").read_text())
+    assert f"auc: {figures['auc']:.6g}" in done.out
+    assert figures["events"] == 90
+    for line in done.out.splitlines():
+        assert ": " in line or Path(line).is_file()
+
+
+@pytest.mark.parametrize("mode", ["append", "friend"])
+def test_options_of_label(tracksets_, here, mode):
+    options = ["--mode", mode, "--field", "b", "--workers", "2", "-o", "out"]
+    for more in ([], ["--force"]):
+        done = tracksets_("label", "model.safetensors", "a.root", *options, *more)
+        assert done.code == 0
+        assert "out/a.root" in done.out
+    with uproot.open("out/a.root") as file:
+        assert file["Events_b"]["b"].num_entries == 40
+
+
+def test_force_of_train(tracksets_, here):
+    command = ["train", "train.toml", "-q", "-o", "model.safetensors"]
+    before = Path("model.safetensors").stat().st_mtime_ns
+    assert "exists already" in tracksets_(*command).message
+    assert Path("model.safetensors").stat().st_mtime_ns == before
+    assert tracksets_(*command, "--force").code == 0
+    assert Path("model.safetensors").stat().st_mtime_ns > before
+
+
+# Mistakes of the user
+
+
+MISTAKES = {
+    "no such file": ("inspect c.root", "no file c.root; in the folder .: .*a.root"),
+    "no such tree": ("inspect a.root:Event", "no tree 'Event' in a.root: did you mean 'Events'"),
+    "no such configuration": ("train no.toml -o new.safetensors", "no configuration file no.toml"),
+    "no TOML": ("train a.root -o new.safetensors", "a.root is not a TOML file"),
+    "no such model": ("label no.model a.root -o out", "no.model"),
+    "no model": ("label a.root a.root -o out", "a.root"),
+    "no files": ("label model.safetensors c*.root -o out", r"no file matches c\*.root"),
+    "no such mode": (
+        "label model.safetensors a.root -o out --mode appendix",
+        "no mode 'appendix': did you mean 'append'",
+    ),
+    "bad name": ("label model.safetensors a.root -o out --field a/b", "name of a branch"),
+    "output exists": ("label model.safetensors a.root b.root -o in_the_way", "exists already"),
+    "output is the input": ("label model.safetensors a.root -o .", "is the input itself"),
+    "model exists": ("train train.toml -o model.safetensors", "exists already.*--force"),
+    "model is a folder": ("train train.toml -o in_the_way", "is a folder"),
+    "evaluation into a file": ("evaluate model.safetensors train.toml -o a.root", "a.root"),
+    "demo into a file": ("demo -q -o a.root", "a.root"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes(tracksets_, here, name):
+    command, expected = MISTAKES[name]
+    (here / "in_the_way").mkdir()
+    (here / "in_the_way" / "b.root").touch()
+    before = {path: path.stat().st_mtime_ns for path in here.rglob("*")}
+    done = tracksets_(*command.split())
+    assert done.code == 2
+    assert done.out == "" or command.startswith("demo")
+    assert re.search(expected, done.message)
+    assert {path: path.stat().st_mtime_ns for path in here.rglob("*")} == before
+
+
+CONFIGURATIONS = {
+    "several mistakes": (
+        (("epochs = 2", 'epochs = "many"\nepoch = 1'), ("rho = [8]", "rho = [-1]")),
+        ["3 mistake(s)", "training.epochs:", "training.epoch: unknown key", "model.rho.0:"],
+    ),
+    "one class": ((('[data.classes.signal]\nfiles = ["b.root"]\n', ""),), ["only one class"]),
+    "no such file": ((("b.root", "c.root"),), ["no file", "c.root"]),
+    "no such branch": ((("log(pt)", "log(ptt)"),), ["log(ptt)", "a.root", "Track_pt"]),
+    "not finite": ((("log(pt)", "log(pt - 0.5)"),), ["log(pt - 0.5)", "NaN"]),
+    "too large for float32": (
+        (("[inputs.coll", '[inputs]\nevent = ["event"]\n[inputs.coll'),),
+        ["2**24"],
+    ),
+    "a list as an event's number": (
+        (("[inputs.coll", '[inputs]\nevent = ["Track_pt"]\n[inputs.coll'),),
+        ["Track_pt"],
+    ),
+    "unbalanced": ((("log(pt)", "log(pt"),), ["log(pt"]),
+    "no events": (
+        (("[data.classes.b", '[data]\nselect = "event < 0"\n[data.classes.b'),),
+        ["no events"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_mistakes_in_configurations(tracksets_, here, name):
+    changes, expected = CONFIGURATIONS[name]
+    text = TRAIN
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    (here / "train.toml").write_text(text)
+    done = tracksets_("train", "train.toml", "-o", "new.safetensors", "-q")
+    assert (done.code, done.out) == (2, "")
+    for each in expected:
+        assert each in done.message
+    assert not (here / "new.safetensors").exists()
+
+
+def test_fields_of_unequal_length(tracksets_, here):
+    for name in ("a.root", "b.root"):
+        with uproot.recreate(here / name) as file:
+            types = {"Track_pt": "var * float32", "Track_eta": "var * float32"}
+            file.mktree("Events", types).extend(
+                {"Track_pt": toy_events(5, 1).Track.pt, "Track_eta": toy_events(5, 2).Track.pt}
+            )
+    (here / "train.toml").write_text(TRAIN.replace('"log(pt)"', '"log(pt)", "eta"'))
+    done = tracksets_("train", "train.toml", "-o", "new.safetensors", "-q")
+    assert done.code == 2
+    assert "Track_eta" in done.message or "eta" in done.message
+
+
+@pytest.mark.parametrize("command", ["", "train", "label model.safetensors", "lable", "train --no"])
+def test_usage(tracksets_, here, command):
+    """What the command line itself cannot make sense of."""
+    done = tracksets_(*command.split())
+    assert done.code == 2
+    assert "Usage" in done.out + done.err
+    assert "Traceback" not in done.err
+
+
+def test_failures_of_label(tracksets_, here):
+    """Files that can be labelled are; the exit code says that others are not."""
+    with uproot.recreate(here / "c.root") as file:
+        types = {"Track_pt": "var * float32"}
+        file.mktree("Events", types).extend({"Track_pt": -toy_events(5).Track.pt})
+    (here / "d.root").write_bytes((here / "a.root").read_bytes()[:500])
+    command = ["label", "model.safetensors", "a.root", "c.root", "d.root", "-o", "out", "-q"]
+    done = tracksets_(*command)
+    assert done.code == 1
+    assert done.out == "out/a.root\n"
+    message = done.message
+    assert message.startswith("2 of 3 files could not be labelled\n")
+    [c, d] = message.strip().splitlines()[1:]
+    assert c.startswith("  c.root: ")
+    assert "log(pt)" in c
+    assert d.startswith("  d.root: ")
+    assert "truncated" in d
+    assert [each.name for each in (here / "out").iterdir()] == ["a.root"]
+
+
+def test_interrupt(tracksets_, here, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tracksets.labelling.label", interrupt)
+    done = tracksets_("label", "model.safetensors", "a.root", "-o", "out")
+    assert done.code == 130
+    assert done.err == "interrupted; nothing incomplete was left behind\n"
+
+
+def test_as_a_program(here):
+    """The program that is installed, in a process of its own."""
+    program = Path(sys.executable).with_name("tracksets")
+    command = [str(program), "inspect", "no.root"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: no file no.root")
