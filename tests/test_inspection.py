@@ -71,3 +71,23 @@ def test_a_file_without_trees_is_refused(tmp_path):
         file["histogram"] = np.histogram([1, 2])
     with pytest.raises(FileError, match="no tree"):
         describe(str(tmp_path / "file.root"))
+
+
+def test_nan_is_counted_on_request(tmp_path):
+    path = tmp_path / "file.root"
+    pt = ak.Array([[1.0, np.nan], [], [np.inf]])
+    with uproot.recreate(path) as file:
+        file.mktree("tree", {"hit_pt": pt, "hit_phi": ak.Array([[1.0, 2.0], [], [3.0]])})
+    assert "hit_pt   var * float64  (2 NaN or infinite)\n" in describe(str(path), count_nan=True)
+    assert "NaN" not in describe(str(path))
+    assert describe(str(path), count_nan=True).count("NaN") == 1
+
+
+def test_parquet_is_described(tmp_path):
+    path = tmp_path / "file.parquet"
+    tracks = ak.zip({"pt": ak.Array([[1.0, 2.0], [], [3.0]])})
+    ak.to_parquet(ak.Array({"Track": tracks, "x": [1.0, 2.0, 3.0]}), path)
+    text = describe(str(path), count_nan=True)
+    assert "tree rows, 3 events" in text
+    assert "collection Track: 1.0 per event, at most 2" in text
+    check_config(tomllib.loads(text.partition("start from:")[2]))

@@ -458,7 +458,7 @@ FEW = 100
         pytest.param(
             n,
             marks=pytest.mark.slow
-            if n in {"nano_tt_v15", "pfnano", "nano_dy_rntuple", "nano_dimuon"}
+            if n in {"nano_tt_v15", "pfnano", "nano_dy_rntuple", "nano_dimuon", "nano_dy_empty"}
             else (),
         )
         for n in REAL
@@ -508,7 +508,6 @@ def test_real_files(root, shared_data, tmp_path, name):
             "uproot-stl_containers",
             r"tree/vector_vector_int32 \(std::vector<std::vector<int32_t>>\)",
         ),
-        ("nano_dy_rntuple", "is an RNTuple"),
         ("alice_v0", r"uproot cannot write fTreeV0/V0s/V0s.fInvMass\[2\] \(float\[\]\[2\]\)"),
         pytest.param("nano_dy", None, marks=pytest.mark.slow),
     ],

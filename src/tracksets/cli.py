@@ -67,12 +67,15 @@ def demo(output: _Output = Path("demo"), quiet: _Quiet = False) -> None:
 
 @app.command()
 def inspect(
-    file: Annotated[str, typer.Argument(metavar="FILE[:TREE]", help="A ROOT file.")],
+    file: Annotated[str, typer.Argument(metavar="FILE[:TREE]", help="A ROOT or Parquet file.")],
+    nan: Annotated[
+        bool, typer.Option("--nan", help="Read all and count NaN and infinity.")
+    ] = False,
 ) -> None:
     """Show trees, collections, branches and multiplicities; print a starting config."""
     from tracksets.inspection import describe
 
-    _say(describe(file))
+    _say(describe(file, count_nan=nan))
 
 
 @app.command()

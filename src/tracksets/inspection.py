@@ -75,6 +75,21 @@ def collections_of(tree: Tree) -> list[Branches]:
     return found
 
 
+def _not_finite(tree: Tree, group: Branches) -> dict[str, int]:
+    """Count the values of each branch that are NaN or infinite, a chunk at a time."""
+    paths = [path for path in tree.fields.paths if ".".join(path) in group.types]
+    counts = dict.fromkeys(group.types, 0)
+    for start, stop in tree.chunks(paths):
+        events = tree.read(paths, start, stop)
+        for path in paths:
+            array = events
+            for part in path:
+                array = array[part]
+            values = ak.to_numpy(ak.flatten(array, axis=None))
+            counts[".".join(path)] += int(np.count_nonzero(~np.isfinite(values)))
+    return counts
+
+
 def _is_number(kind: Any) -> bool:
     while isinstance(kind, ak.types.RegularType) and not kind.parameters:
         kind = kind.content
@@ -163,13 +178,15 @@ def _truth(tree: Tree, events: Branches) -> tuple[str, list[int]]:
     return (floats or names or ["1"])[0], []
 
 
-def describe(name: str) -> str:
+def describe(name: str, *, count_nan: bool = False) -> str:
     """Describe a file in words: trees, collections, branches, types and multiplicities.
 
     Parameters
     ----------
     name
-        `file.root` or `file.root:Events`.
+        `file.root`, `file.root:Events` or `file.parquet`.
+    count_nan
+        Whether to read every branch and say how many values are NaN or infinite.
 
     Raises
     ------
@@ -193,7 +210,10 @@ def describe(name: str) -> str:
             else:
                 lines.append("  one number per event:")
             width = max(map(len, group.types))
-            lines += [f"    {branch:{width}}  {kind}" for branch, kind in group.types.items()]
+            bad = _not_finite(tree, group) if count_nan and group.usable else {}
+            for branch, kind in group.types.items():
+                note = f"  ({bad[branch]:,} NaN or infinite)" if bad.get(branch) else ""
+                lines.append(f"    {branch:{width}}  {kind}{note}")
         if not config and len(groups) > 1:
             config = starting_config(tree, groups)
     if config:
