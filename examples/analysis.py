@@ -8,10 +8,11 @@ from pathlib import Path
 
 import awkward as ak
 import hist
-import matplotlib as mpl
+import matplotlib.pyplot as plt
 import mplhep
 import numpy as np
 import uproot
+from matplotlib import pyplot as plt
 
 import tracksets as ts
 
@@ -53,9 +54,8 @@ def main(output: Path, epochs: int) -> None:
         part = events[events.isSignal == i]
         counts.fill(truth=name, score=np.minimum(part.score, 0.999), weight=part.genWeight)
 
-    mpl.use("Agg")
     mplhep.style.use("ROOT")
-    figure, axes = mpl.pyplot.subplots()
+    figure, axes = plt.subplots()
     mplhep.histplot([counts["background", :], counts["signal", :]], label=list(counts.axes[0]))
     axes.axvline(0.9, color="black", linestyle="dashed")
     axes.set(xlabel="score", ylabel="weighted events")

@@ -29,6 +29,7 @@ import awkward as ak
 import jax
 import jax.numpy as jnp
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import optax
 from flax import nnx
@@ -99,8 +100,7 @@ def train(steps: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def draw(losses: np.ndarray, truth: np.ndarray, predicted: np.ndarray, path: Path) -> None:
     """Draw the losses by step, and the prediction against the truth."""
-    mpl.use("Agg")
-    figure, (left, right) = mpl.pyplot.subplots(1, 2, figsize=(11, 5), layout="constrained")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 5), layout="constrained")
     left.semilogy(losses, label=["training", "test"])
     left.axhline(0.1, color="black", linestyle="dashed", linewidth=1)
     left.set(xlabel="step", ylabel="mean squared error")

@@ -58,7 +58,7 @@ def test_split_name(name, expected):
 
 
 def test_a_file_with_a_colon_in_its_name(tmp_path):
-    path = str(write_toy(tmp_path / "a:b"))
+    path = str(write_toy(tmp_path / "a.root:b"))
     assert split_name(path) == (path, None)
     with open_tree(path) as tree:
         assert tree.n_event == 20
