@@ -12,7 +12,6 @@ import matplotlib.pyplot as plt
 import mplhep
 import numpy as np
 import uproot
-from matplotlib import pyplot as plt
 
 import tracksets as ts
 

@@ -73,7 +73,9 @@ def test_toy_sets_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2, 3])
-def test_toy_sets_are_learned(tmp_path: Path, seed: int) -> None:
-    printed = run("toy_sets.py", "--seed", str(seed), folder=tmp_path)
+@pytest.mark.parametrize(
+    ("elements", "seed"), [("uniform", 1), ("uniform", 2), ("uniform", 3), ("normal", 1)]
+)
+def test_toy_sets_are_learned(tmp_path: Path, elements: str, seed: int) -> None:
+    printed = run("toy_sets.py", "--elements", elements, "--seed", str(seed), folder=tmp_path)
     assert number("test loss", printed) < 0.1

@@ -4,14 +4,14 @@ import os
 import tomllib
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Self, get_args, get_origin
+from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
 from tracksets.errors import ConfigError, near_misses
 from tracksets.expressions import parse
 from tracksets.fitting import Training
-from tracksets.inputs import Configuration, Inputs
+from tracksets.inputs import Configuration, Inputs, as_config_error
 from tracksets.network import Model
 
 __all__ = ("Config", "Data", "read_config")
@@ -198,29 +198,4 @@ def check_config(content: dict[str, Any], where: str = "configuration") -> Confi
     try:
         return Config.model_validate(content)
     except ValidationError as error:
-        lines = []
-        for each in error.errors():
-            place = ".".join(str(part) for part in each["loc"]) or "(top level)"
-            message = each["msg"].removeprefix("Value error, ")
-            if each["type"] == "extra_forbidden":
-                message = f"unknown key; {near_misses(str(each['loc'][-1]), _keys(each['loc']))}"
-            elif each["type"] != "value_error" and not isinstance(each["input"], dict):
-                message += f", not {each['input']!r}"
-            lines.append(f"  {place}: {message}")
-        raise ConfigError(f"{where} has {len(lines)} mistake(s)\n" + "\n".join(lines)) from None
-
-
-def _keys(location: tuple[int | str, ...]) -> list[str]:
-    """List the keys that are allowed where an unknown one stands."""
-    known: Any = Config
-    for part in location[:-1]:
-        if get_origin(known) is dict:
-            known = get_args(known)[1]
-        else:
-            known = _unwrapped(known).model_fields[str(part)].annotation
-    return [name for name in _unwrapped(known).model_fields if name != "folder"]
-
-
-def _unwrapped(annotation: Any) -> Any:
-    """Return the configuration in `Inputs | None`."""
-    return next((each for each in get_args(annotation) if each is not type(None)), annotation)
+        raise as_config_error(error, where, Config) from None

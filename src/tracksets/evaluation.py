@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tracksets.atomic import appearing
 from tracksets.config import Config, read_config
 from tracksets.datasets import read_dataset
-from tracksets.errors import ConfigError
+from tracksets.errors import ConfigError, FileError
 from tracksets.metrics import Roc, roc
 from tracksets.plots import plot_history, plot_prediction, plot_roc, plot_scores
 from tracksets.scorer import Scorer, load
@@ -62,6 +62,8 @@ def evaluate(
 
     Raises
     ------
+    FileError
+        If the folder cannot be made.
     ConfigError
         If the configuration's classes or targets are not those of the model.
     MissingExtraError
@@ -70,7 +72,10 @@ def evaluate(
     scorer = model if isinstance(model, Scorer) else load(model)
     config = config if isinstance(config, Config) else read_config(config)
     folder = Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"cannot write to the folder {folder}: {error.strerror}") from error
     data = read_dataset(config, scorer.inputs)
     task = scorer.task
     if (data.task.kind, len(data.task.names)) != (task.kind, len(task.names)):

@@ -5,11 +5,11 @@ Nothing here touches data. `features.py` applies it to events.
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from tracksets.errors import ConfigError, DataError
+from tracksets.errors import ConfigError, DataError, near_misses
 from tracksets.expressions import parse
 from tracksets.fields import Fields, Naming, Path
 
@@ -215,10 +215,45 @@ def paths_of(inputs: Inputs, fields: Fields, *event_level: str) -> list[Path]:
     return list(paths)
 
 
-def as_config_error(error: Any, where: str) -> ConfigError:
-    """Turn pydantic's report into one message that lists every mistake with its path."""
+def as_config_error(
+    error: ValidationError, where: str, root: type[Configuration] | None = None
+) -> ConfigError:
+    """Turn pydantic's report into one message: every mistake with its path, and near misses.
+
+    Parameters
+    ----------
+    error
+        What pydantic raised.
+    where
+        What to call the configuration.
+    root
+        What it should have been; without it, no keys are suggested.
+    """
     lines = []
     for each in error.errors():
-        path = ".".join(str(part) for part in each["loc"]) or "(top)"
-        lines.append(f"  {path}: {each['msg'].removeprefix('Value error, ')}")
-    return ConfigError(f"{where}: {len(lines)} mistake(s)\n" + "\n".join(lines))
+        place = ".".join(str(part) for part in each["loc"]) or "(top level)"
+        message = each["msg"].removeprefix("Value error, ")
+        if each["type"] == "extra_forbidden":
+            message = "unknown key"
+            if root:
+                message += f"; {near_misses(str(each['loc'][-1]), _keys(root, each['loc']))}"
+        elif each["type"] != "value_error" and not isinstance(each["input"], dict):
+            message += f", not {each['input']!r}"
+        lines.append(f"  {place}: {message}")
+    return ConfigError(f"{where} has {len(lines)} mistake(s)\n" + "\n".join(lines))
+
+
+def _keys(root: type[Configuration], location: tuple[int | str, ...]) -> list[str]:
+    """List the keys that are allowed where an unknown one stands."""
+    known: Any = root
+    for part in location[:-1]:
+        if get_origin(known) is dict:
+            known = get_args(known)[1]
+        else:
+            known = _unwrapped(known).model_fields[str(part)].annotation
+    return [name for name in _unwrapped(known).model_fields if name != "folder"]
+
+
+def _unwrapped(annotation: Any) -> Any:
+    """Return the configuration in `Inputs | None`."""
+    return next((each for each in get_args(annotation) if each is not type(None)), annotation)

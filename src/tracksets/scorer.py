@@ -259,8 +259,9 @@ class Scorer:
             )
             scorer._check_arrays()
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            invalid = isinstance(error, ValidationError)
-            reason = as_config_error(error, "header") if invalid else repr(error)
+            reason: object = repr(error)
+            if isinstance(error, ValidationError):
+                reason = as_config_error(error, "the header")
             raise ModelError(f"{path} is damaged or not a tracksets model: {reason}") from None
         return scorer
 
