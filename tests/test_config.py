@@ -97,6 +97,10 @@ def test_all_mistakes_are_reported_at_once_with_path_and_near_miss():
         ({"data__classes__light": None}, "only one class, ['b']"),
         ({"data__classes": {}}, "say either"),
         ({"data__regression": {"targets": ["x"]}}, "say either"),
+        (
+            {"data__classes": {}, "data__regression": {"targets": ["x"], "units": ["GeV", "m"]}},
+            "2 units for 1 target(s)",
+        ),
         ({"data__files": None}, "light needs files of its own"),
         ({"data__target": None}, "b has a value, but there is no target"),
         ({"data__reweight__match": "ligth"}, "no class 'ligth'; did you mean 'light'?"),

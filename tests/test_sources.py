@@ -125,7 +125,7 @@ block_tracks = 1024
 learning_rate = 5e-3
 """
 TWO = THREE.partition("[data.classes.few]")[0] + (
-    "[data.regression]\ntargets = ['nTrack', 'sum(Track_pt)']\nnames = ['n', 'ht']\n[inputs"
+    "[data.regression]\ntargets = ['nTrack', 'sum(Track_pt)']\nnames = ['n', 'ht']\nunits = ['', 'GeV']\n[inputs"
     + THREE.partition("[inputs")[2]
 )
 
@@ -139,6 +139,7 @@ def test_several_scores_end_to_end(tmp_path, sample_data, plain, config, names):
     scorer = ts.train(path, progress=False)
     scores = scorer(plain)
     assert scores.fields == list(names)
+    assert scorer.task.units == (() if len(names) == 3 else ("", "GeV"))
     report = ts.label(scorer, sample_data / "events.root", tmp_path / "out", progress=False)
     labelled = uproot.open(f"{report.outputs[0]}:Events").arrays()
     for name in names:

@@ -74,10 +74,21 @@ class Regression(Configuration):
         Expressions, one number per event each.
     names
         What the scores are called; by default the expressions themselves.
+    units
+        Of the targets, kept in the model and shown in plots: `GeV`.
     """
 
     targets: Annotated[tuple[str, ...], Field(min_length=1)]
     names: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_for_each(self) -> Self:
+        for option in ("names", "units"):
+            n = len(getattr(self, option))
+            if n not in (0, len(self.targets)):
+                raise ValueError(f"{n} {option} for {len(self.targets)} target(s)")
+        return self
 
 
 class Data(Configuration):

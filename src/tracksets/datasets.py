@@ -116,6 +116,8 @@ def read_dataset(config: Config, inputs: Inputs) -> Dataset:
     names = (regression.names or regression.targets) if regression else tuple(config.data.classes)
     values = np.concatenate(targets)
     task, values = task_of(values.astype(float) if regression else values, len(values), names)
+    if regression and regression.units:
+        task = task.model_copy(update={"units": regression.units})
     return Dataset(
         JaggedInputs.concatenate(parts),
         values,

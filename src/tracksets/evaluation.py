@@ -135,5 +135,6 @@ def _regression(
         figures[f"bias_{name}"] = float(np.average(residual, weights=weights))
         figures[f"rms_{name}"] = float(np.sqrt(np.average(residual**2, weights=weights)))
         file = folder / ("prediction.png" if len(task.names) == 1 else f"prediction_{i}.png")
-        outputs.append(plot_prediction(truth[:, i], scores[:, i], name, file))
+        shown = f"{name} [{task.units[i]}]" if task.units else name
+        outputs.append(plot_prediction(truth[:, i], scores[:, i], shown, file))
     return figures, outputs

@@ -33,12 +33,15 @@ class Task(Configuration):
         binary score.
     shift, scale
         Of a regression: the network learns `(target - shift) / scale`.
+    units
+        Of a regression's targets, for people: `GeV`. All or none.
     """
 
     kind: Literal["binary", "classes", "regression"]
     names: tuple[str, ...]
     shift: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
+    units: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _lengths(self) -> Self:
@@ -49,6 +52,8 @@ class Task(Configuration):
             raise ValueError(f"{self.kind} with the names {self.names}")
         if not len(self.shift) == len(self.scale) == constants or 0 in self.scale:
             raise ValueError(f"{self.kind} with shift {self.shift} and scale {self.scale}")
+        if self.units and len(self.units) != constants:
+            raise ValueError(f"{self.kind} of {n} name(s) with the units {self.units}")
         return self
 
     @property
