@@ -281,7 +281,7 @@ def test_a_file_that_fails_does_not_take_the_others(tmp_path, toy_scorer, inputs
 
 
 STAGES = {
-    "scoring": (Scorer, "score"),
+    "scoring": (Scorer, "score_parts"),
     "reading": (Tree, "read"),
     "copying": (writing, "_copy"),
     "writing by uproot": (uproot.WritableDirectory, "mktree"),

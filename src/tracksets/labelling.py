@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 
 from tracksets.atomic import appearing, refuse_existing
 from tracksets.errors import ConfigError, DataError, FileError, TracksetsError, near_misses
+from tracksets.features import JaggedInputs
 from tracksets.fields import Columns
 from tracksets.inputs import paths_of
+from tracksets.prefetch import ahead
 from tracksets.progress import events_bar
 from tracksets.reading import RootTree, Tree, expand, is_remote, open_tree, split_name
 from tracksets.scorer import Scorer, load
@@ -286,14 +288,15 @@ def _score_tree(scorer: Scorer, tree: Tree, others: list[str]) -> dict[str, NDAr
     except DataError as error:
         raise FileError(str(error)) from error
     wanted = list(dict.fromkeys([*paths, *((name,) for name in others)]))
-    parts: dict[str, list[NDArray[np.float32]]] = {"": [], **{name: [] for name in others}}
-    parts[""].append(np.empty((0, scorer.task.outputs), np.float32))
-    for start, stop in tree.chunks(paths):
-        events = tree.read(wanted, start, stop)
-        parts[""].append(scorer.score(Columns(events, tree.fields), start))
-        for name in others:
-            parts[name].append(np.asarray(events[name]))
-    if not tree.n_event:
-        empty = tree.read([(name,) for name in others]) if others else {}
-        parts.update({name: [np.asarray(empty[name])] for name in others})
-    return {name: np.concatenate(each) for name, each in parts.items()}
+    columns: dict[str, list[NDArray[np.float32]]] = {name: [] for name in others}
+
+    def parts() -> Iterator[JaggedInputs]:
+        for start, stop in [*tree.chunks(paths)] or [(0, 0)]:
+            events = tree.read(wanted, start, stop)
+            for name in others:
+                columns[name].append(np.asarray(events[name]))
+            yield from scorer.flatten(Columns(events, tree.fields), start)
+
+    # The next chunk is read and decompressed while this one is scored.
+    scores = scorer.score_parts(ahead(parts()))
+    return {"": scores, **{name: np.concatenate(each) for name, each in columns.items()}}

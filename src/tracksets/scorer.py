@@ -21,7 +21,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from tracksets.blocks import Shape, pack_inputs
+from tracksets.blocks import Shape, pack_parts
 from tracksets.errors import DataError, ModelError
 from tracksets.features import JaggedInputs, jagged_inputs
 from tracksets.fields import Columns, Fields
@@ -108,14 +108,23 @@ class Scorer:
         first_event
             Number of the first one in its source, for messages.
         """
-        results = [np.empty((0, self.task.outputs), np.float32)]
+        return self.score_parts(self.flatten(columns, first_event))
+
+    def flatten(self, columns: Columns, first_event: int = 0) -> Iterator[JaggedInputs]:
+        """Make flat inputs of columns, in parts of bounded size; see `score`."""
         for start, stop in self._windows(columns):
-            part = jagged_inputs(columns.window(start, stop), self.inputs, first_event + start)
-            results.append(self.score_inputs(part))
-        return np.concatenate(results)
+            yield jagged_inputs(columns.window(start, stop), self.inputs, first_event + start)
 
     def score_inputs(self, jagged: JaggedInputs) -> Float[np.ndarray, "event score"]:
         """Score flat inputs; shape (n_event, n_score)."""
+        return self.score_parts([jagged])
+
+    def score_parts(self, parts: Iterable[JaggedInputs]) -> Float[np.ndarray, "event score"]:
+        """Score flat inputs that come in parts; shape (n_event, n_score).
+
+        Parts of any length fill whole blocks, and how the events are shared out among them does
+        not change a score.
+        """
         functions, state = compiled(self.architecture), _device_state(self)
         waiting: deque[tuple[Any, int]] = deque()
         results = [np.empty((0, self.task.outputs), np.float32)]
@@ -124,7 +133,7 @@ class Scorer:
             outputs, n = waiting.popleft()
             results.append(np.asarray(outputs)[:n])
 
-        for block in pack_inputs(jagged, self.shape):
+        for block in pack_parts(parts, self.shape):
             # JAX computes in the background while the next block is packed.
             waiting.append((functions.outputs(state, block), block.n_event))
             if len(waiting) > _IN_FLIGHT:
