@@ -113,14 +113,14 @@ class Block:
         By collection: track slots in use, int32 scalars.
     """
 
-    tracks: dict[str, Float[NDArray[Any] | jax.Array, "track feature"]]
-    rows: dict[str, Int[NDArray[Any] | jax.Array, " track"]]
-    event: Float[NDArray[Any] | jax.Array, "event feature"]
+    tracks: dict[str, Float[np.ndarray | jax.Array, "track feature"]]
+    rows: dict[str, Int[np.ndarray | jax.Array, " track"]]
+    event: Float[np.ndarray | jax.Array, "event feature"]
     mask: NDArray[np.bool_] | jax.Array
     n_track: dict[str, Any]
 
     @property
-    def features(self) -> dict[str, Float[NDArray[Any] | jax.Array, "track feature"]]:
+    def features(self) -> dict[str, Float[np.ndarray | jax.Array, "track feature"]]:
         """The same as `tracks`."""
         return self.tracks
 
