@@ -45,6 +45,8 @@ def test_real_files_are_described(shared_data, name):
 def test_the_starting_configuration_works_as_it_stands(sample_data):
     text = describe(f"{sample_data}/events.root:Events").partition("start from:")[2]
     content = tomllib.loads(text)
+    assert content["data"]["files"] == [str((sample_data / "events.root").resolve())]
+    assert "clip(d0/d0_err, -30, 30)" in content["inputs"]["collections"]["Track"]["features"]
     assert set(content["data"]["classes"]) == {"isSignal_0", "isSignal_1"}
     content["training"]["epochs"] = 1
     content["model"] = {"phi": [4], "rho": [4]}

@@ -195,7 +195,8 @@ def read_config(path: str | os.PathLike[str]) -> Config:
     """
     path = Path(path)
     if not path.is_file():
-        raise ConfigError(f"no configuration file {path}")
+        there = sorted(each.name for each in path.parent.glob("*.toml"))
+        raise ConfigError(f"no configuration file {path}: {near_misses(path.name, there)}")
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError, OSError) as error:

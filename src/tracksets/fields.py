@@ -28,6 +28,7 @@ _BRACKETS = re.compile(r"(\[[^\]]*\])+$")
 _AZIMUTHAL = (("pt", "phi"), ("px", "py"))
 _LONGITUDINAL = ("eta", "pz", "theta")
 _TEMPORAL = ("mass", "m", "energy", "e")
+_GENERIC = {"pt": "rho", "px": "x", "py": "y", "pz": "z", "mass": "tau", "energy": "t"}
 _SHORT = {"m": "mass", "e": "energy", "y": "rapidity"}
 # What is needed to compute a property: so many of the azimuthal, longitudinal and temporal
 # coordinates. A particle without a stored mass counts as massless, but has no mass to show.
@@ -294,6 +295,12 @@ def _four_vector(quantity: str, coordinates: dict[str, Column]) -> Column:
         parts = {_SHORT.get(k, k): v for k, v in zip(coordinates, arrays, strict=True)}
         if len(parts) == 3:
             parts["mass"] = np.zeros_like(arrays[0])
-        return np.asarray(getattr(vector.array(parts), quantity))
+        # Under vector's own names for them, as renaming is deprecated in newer NumPy versions.
+        parts = {_GENERIC.get(k, k): v for k, v in parts.items()}
+        momenta = np.empty(arrays[0].shape, [(name, np.float64) for name in parts])
+        for name, each in parts.items():
+            momenta[name] = each
+        kind = vector.MomentumNumpy2D if len(parts) == 2 else vector.MomentumNumpy4D
+        return np.asarray(getattr(momenta.view(kind), quantity))
 
     return cast("Column", elementwise(compute, *coordinates.values()))

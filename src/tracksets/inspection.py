@@ -1,12 +1,13 @@
 """A ROOT file in; its trees, collections and branches, and a starting configuration, out."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import awkward as ak
 import numpy as np
 
-from tracksets.reading import Tree, open_trees
+from tracksets.reading import Tree, is_remote, open_trees
 
 __all__ = ("Branches", "collections_of", "describe", "starting_config")
 
@@ -115,7 +116,7 @@ def starting_config(tree: Tree, groups: list[Branches]) -> str:
     """
     events = groups[0]
     jagged = [each for each in groups[1:] if each.usable and each.mean > 0]
-    lines = ["[data]", f'tree = "{tree.name}"', f'files = ["{tree.path}"]']
+    lines = ["[data]", f'tree = "{tree.name}"', f'files = ["{_absolute(tree.path)}"]']
     truth, values = _truth(tree, events)
     if values:
         for value in values:
@@ -140,6 +141,11 @@ def starting_config(tree: Tree, groups: list[Branches]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _absolute(path: str) -> str:
+    """The configuration may be saved in any folder."""
+    return path if is_remote(path) else str(Path(path).resolve())
+
+
 def _features(group: Branches) -> list[str]:
     features = []
     for branch, kind in group.types.items():
@@ -148,7 +154,11 @@ def _features(group: Branches) -> list[str]:
         name = branch
         for separator in (".", "_"):
             name = name.removeprefix(group.name + separator)
-        if name.lower() in _SCALARS:
+        if f"{branch}_err" in group.types:
+            features.append(f"clip({name}/{name}_err, -30, 30)")
+        elif name.endswith("_err") and branch.removesuffix("_err") in group.types:
+            continue
+        elif name.lower() in _SCALARS:
             features.append(f"log(max({name}, 1e-6))")
         elif name.lower() in _ANGLES:
             features += [f"cos({name})", f"sin({name})"]

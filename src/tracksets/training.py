@@ -63,6 +63,8 @@ def fit(
 
     Raises
     ------
+    ConfigError
+        If `inputs` is something else.
     DataError
         If lengths differ, there is only one class, or a branch holds what inputs cannot take.
     NonFiniteError
@@ -70,6 +72,8 @@ def fit(
     """
     if not isinstance(events, ak.Array):
         raise DataError(f"events must be an awkward array, not {type(events).__name__}")
+    if not isinstance(inputs, Inputs):
+        raise ConfigError(f"inputs must be ts.Inputs(collections=...), not {type(inputs).__name__}")
     task, values = task_of(targets, len(events), names)
     jagged = jagged_inputs(Columns(events), inputs)
     return fit_inputs(jagged, values, task, inputs, weights, model, training, progress)
