@@ -34,7 +34,7 @@ def test_what_cannot_be_used_is_said(shared_data):
 
 
 @pytest.mark.parametrize(
-    "name", ["single_top.root", "alice_v0.root", "nano_dy.root", "uproot-HZZ.root"]
+    "name", ["pfnano.root", "single_top.root", "alice_v0.root", "nano_dy.root", "uproot-HZZ.root"]
 )
 def test_real_files_are_described(shared_data, name):
     text = describe(str(shared_data(name)))
@@ -93,3 +93,16 @@ def test_parquet_is_described(tmp_path):
     assert "tree rows, 3 events" in text
     assert "collection Track: 1.0 per event, at most 2" in text
     check_config(tomllib.loads(text.partition("start from:")[2]))
+
+
+def test_large_integers_and_nan_do_not_spoil_the_starting_configuration(tmp_path):
+    path = tmp_path / "file.root"
+    code = ak.Array([[1010010030, 2], [], [-5]])
+    with uproot.recreate(path) as file:
+        bad = ak.Array([[np.nan, 2.0], [], [1.0]])
+        file.mktree("tree", {"hit_pdg": code, "hit_bad": bad, "hit_x": bad[:, 1:], "e": np.ones(3)})
+    content = tomllib.loads(describe(str(path)).partition("start from:")[2])
+    assert content["inputs"]["collections"]["hit"]["features"] == [
+        "sign(pdg) * log1p(abs(pdg))",
+        "x",
+    ]

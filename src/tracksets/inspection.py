@@ -1,5 +1,6 @@
 """A ROOT file in; its trees, collections and branches, and a starting configuration, out."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,13 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
+from tracksets.errors import FileError
 from tracksets.reading import Tree, is_remote, open_trees
 
 __all__ = ("Branches", "collections_of", "describe", "starting_config")
 
 _SAMPLE_EVENTS = 10_000
+_LARGE = 1e6
 _SCALARS = {"pt", "mass", "energy", "e", "et"}
 _ANGLES = {"phi"}
 
@@ -47,16 +50,13 @@ def collections_of(tree: Tree) -> list[Branches]:
     tree
         An open tree; multiplicities are those of its first 10,000 events.
     """
-    empty = tree.read(tree.fields.paths, 0, 0)
+    kinds = _kinds(tree)
     groups: dict[str, dict[str, str]] = {"": {}}
     odd: dict[str, str] = {}
     for path in tree.fields.paths:
-        array = empty
-        for part in path:
-            array = array[part]
-        kind = array.type.content
+        kind = kinds.get(path)
         name = ".".join(path)
-        shown = str(kind)
+        shown = "unreadable" if kind is None else str(kind)
         if _is_number(kind):
             groups[""][name] = shown
         elif isinstance(kind, ak.types.ListType) and _is_number(kind.content):
@@ -67,13 +67,35 @@ def collections_of(tree: Tree) -> list[Branches]:
     for group, types in groups.items():
         path = next(each for each in tree.fields.paths if ".".join(each) in types)
         sample = tree.read([path], 0, min(tree.n_event, _SAMPLE_EVENTS))
-        for part in path:
-            sample = sample[part]
-        counts = np.asarray(ak.num(sample, axis=1)) if len(sample) else np.zeros(1)
+        column = _column(sample, path)
+        counts = np.asarray(ak.num(column, axis=1)) if len(column) else np.zeros(1)
         found.append(Branches(group, types, float(counts.mean()), int(counts.max(initial=0))))
     if odd:
         found.append(Branches("other", odd, usable=False))
     return found
+
+
+def _kinds(tree: Tree) -> dict[tuple[str, ...], Any]:
+    """Find the type of each branch; those that cannot be read are left out."""
+
+    def of(*paths: tuple[str, ...]) -> dict[tuple[str, ...], Any]:
+        empty = tree.read(paths, 0, 0)
+        return {path: _column(empty, path).type.content for path in paths}
+
+    try:
+        return of(*tree.fields.paths)
+    except FileError:
+        kinds = {}
+        for path in tree.fields.paths:
+            with suppress(FileError):
+                kinds.update(of(path))
+        return kinds
+
+
+def _column(events: ak.Array, path: tuple[str, ...]) -> ak.Array:
+    for part in path:
+        events = events[part]
+    return events
 
 
 def _not_finite(tree: Tree, group: Branches) -> dict[str, int]:
@@ -83,10 +105,7 @@ def _not_finite(tree: Tree, group: Branches) -> dict[str, int]:
     for start, stop in tree.chunks(paths):
         events = tree.read(paths, start, stop)
         for path in paths:
-            array = events
-            for part in path:
-                array = array[part]
-            values = ak.to_numpy(ak.flatten(array, axis=None))
+            values = ak.to_numpy(ak.flatten(_column(events, path), axis=None))
             counts[".".join(path)] += int(np.count_nonzero(~np.isfinite(values)))
     return counts
 
@@ -128,7 +147,7 @@ def starting_config(tree: Tree, groups: list[Branches]) -> str:
         lines += ["[data.regression]", f'targets = ["{truth}"]']
     lines.append("")
     for each in sorted(jagged, key=lambda group: -group.mean)[:1]:
-        features = _features(each)
+        features = _features(tree, each)
         lines += [
             f"[inputs.collections.{each.name}]",
             "features = [" + ", ".join(f'"{name}"' for name in features) + "]",
@@ -146,10 +165,17 @@ def _absolute(path: str) -> str:
     return path if is_remote(path) else str(Path(path).resolve())
 
 
-def _features(group: Branches) -> list[str]:
+def _features(tree: Tree, group: Branches) -> list[str]:
+    """Choose what to see of the tracks, by names and by the values in the first events."""
+    paths = [path for path in tree.fields.paths if ".".join(path) in group.types]
+    sample = tree.read(paths, 0, min(tree.n_event, _SAMPLE_EVENTS))
+    flat = {".".join(path): ak.flatten(_column(sample, path), axis=None) for path in paths}
+    largest = {
+        name: np.abs(np.asarray(values, float)).max(initial=0) for name, values in flat.items()
+    }
     features = []
     for branch, kind in group.types.items():
-        if kind.count("*") > 1:
+        if kind.count("*") > 1 or not np.isfinite(largest[branch]):
             continue
         name = branch
         for separator in (".", "_"):
@@ -162,6 +188,8 @@ def _features(group: Branches) -> list[str]:
             features.append(f"log(max({name}, 1e-6))")
         elif name.lower() in _ANGLES:
             features += [f"cos({name})", f"sin({name})"]
+        elif largest[branch] > _LARGE:  # more than float32 holds exactly, or just very spread
+            features.append(f"sign({name}) * log1p(abs({name}))")
         else:
             features.append(name)
     return features
