@@ -143,3 +143,16 @@ def test_events_without_weight_do_not_count():
         for one, other in zip(compute(scale, weights), half, strict=True):
             np.testing.assert_allclose(one.shift, other.shift, rtol=1e-6)
             np.testing.assert_allclose(one.scale, other.scale, rtol=1e-6)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1000, 5000])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_moments_do_not_depend_on_the_chunks_of_the_pass(monkeypatch, chunk, weighted):
+    random = np.random.default_rng(5)
+    values = random.normal(1e4, 0.5, 3000).astype(np.float32)  # a mean far above the spread
+    weights = random.integers(0, 3, 3000).astype(np.float64) if weighted else None
+    monkeypatch.setattr(scaling, "_CHUNK", chunk)
+    wide = values.astype(np.float64)
+    mean = np.average(wide, weights=weights)
+    spread = np.sqrt(np.average((wide - mean) ** 2, weights=weights))
+    np.testing.assert_allclose(scaling._moments(values, weights), (mean, spread), rtol=1e-9)

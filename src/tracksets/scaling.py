@@ -21,6 +21,7 @@ EVENT = "event"
 """Key of the event-level features beside the collections' names."""
 
 _SAMPLE = 1_000_000
+_CHUNK = 65_536
 _QUANTILES = (0.16, 0.5, 0.84)
 
 
@@ -97,9 +98,24 @@ def _scaling(
 def _moments(
     values: NDArray[np.float32], weights: NDArray[np.float64] | None
 ) -> tuple[float, float]:
-    wide = values.astype(np.float64)
-    mean = np.average(wide, weights=weights)
-    return float(mean), float(np.sqrt(np.average((wide - mean) ** 2, weights=weights)))
+    """Mean and standard deviation in one pass, a chunk at a time.
+
+    Chunks are merged as Chan, Golub and LeVeque do (The American Statistician 37, 1983, 242), which
+    loses no digits where the mean is much larger than the spread.
+    """
+    total = mean = squares = 0.0
+    for start in range(0, len(values), _CHUNK):
+        part = values[start : start + _CHUNK].astype(np.float64)
+        w = np.ones(len(part)) if weights is None else weights[start : start + _CHUNK]
+        weight = float(w.sum())
+        if weight == 0:
+            continue
+        centre = float(w @ part) / weight
+        shift = centre - mean
+        squares += float(w @ (part - centre) ** 2) + shift**2 * total * weight / (total + weight)
+        total += weight
+        mean += shift * weight / total
+    return mean, float(np.sqrt(squares / total))
 
 
 def _quantiles(
