@@ -1,5 +1,6 @@
 """Outputs that appear complete or not at all: written under a temporary name, then moved."""
 
+import fcntl
 import os
 import secrets
 from collections.abc import Iterator
@@ -8,12 +9,15 @@ from pathlib import Path
 
 from tracksets.errors import FileError, TracksetsError
 
-__all__ = ("appearing",)
+__all__ = ("appearing", "refuse_existing")
 
 
 @contextmanager
 def appearing(path: str | os.PathLike[str], *, force: bool = False) -> Iterator[Path]:
     """Yield a temporary name beside `path`, and move the file there when all went well.
+
+    What a process that was killed has left behind is replaced; of two that write the same output
+    at once, the second is refused.
 
     Parameters
     ----------
@@ -25,15 +29,14 @@ def appearing(path: str | os.PathLike[str], *, force: bool = False) -> Iterator[
     Raises
     ------
     FileError
-        If the file exists and `force` is false, or the folder cannot be written, or writing fails.
+        If the file exists and `force` is false, if another process is writing it, if the folder
+        cannot be written, or if writing fails.
     """
     path = Path(path)
     refuse_existing(path, force=force)
-    # Not tempfile's: its files are private, and the umask can't be asked for without changing it.
-    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.partial"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch(exist_ok=False)
+        temporary, lock = _locked(path)
     except OSError as error:
         raise FileError(f"cannot write to the folder {path.parent}: {error.strerror}") from error
     try:
@@ -48,6 +51,30 @@ def appearing(path: str | os.PathLike[str], *, force: bool = False) -> Iterator[
         raise FileError(f"cannot write {path}: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(lock)
+
+
+def _locked(path: Path) -> tuple[Path, int]:
+    """Make an empty temporary file that no other process writes; the lock ends with the process."""
+    # Not tempfile's: its files are private, and the umask can't be asked for without changing it.
+    temporary = path.parent / f".{path.name}.partial"
+    while True:
+        lock = os.open(temporary, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Meanwhile it may have been moved or removed by the process that had the lock.
+            if temporary.exists() and temporary.stat().st_ino == os.fstat(lock).st_ino:
+                os.truncate(lock, 0)
+                return temporary, lock
+        except BlockingIOError:
+            os.close(lock)
+            raise FileError(f"another process is writing {path} at this moment") from None
+        except OSError:  # a file system without locks: a name that no one else has
+            os.close(lock)
+            temporary.unlink(missing_ok=True)
+            temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.partial"
+            return temporary, os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+        os.close(lock)
 
 
 def refuse_existing(path: Path, *, force: bool) -> None:

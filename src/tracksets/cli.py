@@ -101,9 +101,26 @@ def train(
 
 @app.command()
 def label(
-    model: _Model,
-    files: Annotated[list[str], typer.Argument(metavar="FILE[:TREE]...", help="ROOT files.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the outputs.")],
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL FILE[:TREE]...",
+            help="A model file, unless there are some with --model; then ROOT or Parquet files.",
+        ),
+    ],
+    output: Annotated[
+        str,
+        typer.Option(
+            "-o",
+            "--output",
+            help="Folder for the outputs, or a pattern for their names with {name}, {stem}, "
+            "{folder}, {number}.",
+        ),
+    ],
+    model: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FIELD=MODEL", help="One of several models, with its branch."),
+    ] = None,
     mode: Annotated[
         str,
         typer.Option(
@@ -111,33 +128,79 @@ def label(
             "a friend tree; friend: scores and event identifiers only."
         ),
     ] = "branch",
+    format: Annotated[
+        str | None,
+        typer.Option(help="root, rntuple or parquet; by default that of the input."),
+    ] = None,
     field: Annotated[str, typer.Option(help="Name of the score's branch.")] = "score",
+    tree: Annotated[
+        str | None, typer.Option(help="The tree, if the files have several.")
+    ] = None,
+    select: Annotated[
+        str | None,
+        typer.Option(
+            metavar="EXPRESSION",
+            help="Score these events only; others get NaN or are not in the friend.",
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes side by side.")] = 1,
+    dask: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Label on this Dask cluster.")
+    ] = None,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="Stop at the first file that fails.")
+    ] = False,
     force: _Force = False,
     quiet: _Quiet = False,
 ) -> None:
-    """Write the score of every event into new ROOT files."""
+    """Write the score of every event into new ROOT or Parquet files."""
     from tracksets.labelling import LabellingError
     from tracksets.labelling import label as run
 
+    models, files = _models(model or [], arguments)
+    failure: LabellingError | None = None
     try:
         report = run(
-            model,
+            models,
             files,
             output,
-            mode=cast("Any", mode),  # which is checked there
+            mode=cast("Any", mode),  # which is checked there, as the format is
+            format=cast("Any", format),
             field=field,
+            tree=tree,
+            select=select,
             workers=workers,
+            dask=dask,
+            fail_fast=fail_fast,
             force=force,
             progress=not quiet,
         )
     except LabellingError as error:
-        for path in error.report.outputs:
-            _say(str(path))
-        _say(f"error: {error}", stderr=True)
-        sys.exit(1)
+        failure, report = error, error.report
     for path in report.outputs:
         _say(str(path))
+    if not quiet:
+        _say(str(report), stderr=True)
+    if failure is not None:
+        _say(f"error: {failure}", stderr=True)
+        sys.exit(1)
+
+
+def _models(named: list[str], arguments: list[str]) -> tuple[Any, list[str]]:
+    """Tell models from files: the first argument is a model, unless there are named ones."""
+    from tracksets.errors import ConfigError
+
+    if not named:
+        if len(arguments) < 2:
+            raise ConfigError(f"expected a model and files to label, and there is {arguments[0]}")
+        return arguments[0], arguments[1:]
+    pairs = [each.partition("=") for each in named]
+    for name, equals, path in pairs:
+        if not (name and equals and path):
+            raise ConfigError(f"--model {name}: expected FIELD=MODEL, as in b=b.safetensors")
+    if len({name for name, _, _ in pairs}) < len(pairs):
+        raise ConfigError("two models have the same field")
+    return {name: path for name, _, path in pairs}, arguments
 
 
 @app.command()

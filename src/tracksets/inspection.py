@@ -1,6 +1,5 @@
 """A ROOT file in; its trees, collections and branches, and a starting configuration, out."""
 
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,8 +7,8 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
-from tracksets.errors import FileError
-from tracksets.reading import Tree, is_remote, open_trees
+from tracksets.reading import Tree, is_remote, open_trees, provenances
+from tracksets.trees import column_of
 
 __all__ = ("Branches", "collections_of", "describe", "starting_config")
 
@@ -50,7 +49,7 @@ def collections_of(tree: Tree) -> list[Branches]:
     tree
         An open tree; multiplicities are those of its first 10,000 events.
     """
-    kinds = _kinds(tree)
+    kinds = tree.types()
     groups: dict[str, dict[str, str]] = {"": {}}
     odd: dict[str, str] = {}
     for path in tree.fields.paths:
@@ -67,35 +66,12 @@ def collections_of(tree: Tree) -> list[Branches]:
     for group, types in groups.items():
         path = next(each for each in tree.fields.paths if ".".join(each) in types)
         sample = tree.read([path], 0, min(tree.n_event, _SAMPLE_EVENTS))
-        column = _column(sample, path)
+        column = column_of(sample, path)
         counts = np.asarray(ak.num(column, axis=1)) if len(column) else np.zeros(1)
         found.append(Branches(group, types, float(counts.mean()), int(counts.max(initial=0))))
     if odd:
         found.append(Branches("other", odd, usable=False))
     return found
-
-
-def _kinds(tree: Tree) -> dict[tuple[str, ...], Any]:
-    """Find the type of each branch; those that cannot be read are left out."""
-
-    def of(*paths: tuple[str, ...]) -> dict[tuple[str, ...], Any]:
-        empty = tree.read(paths, 0, 0)
-        return {path: _column(empty, path).type.content for path in paths}
-
-    try:
-        return of(*tree.fields.paths)
-    except FileError:
-        kinds = {}
-        for path in tree.fields.paths:
-            with suppress(FileError):
-                kinds.update(of(path))
-        return kinds
-
-
-def _column(events: ak.Array, path: tuple[str, ...]) -> ak.Array:
-    for part in path:
-        events = events[part]
-    return events
 
 
 def _not_finite(tree: Tree, group: Branches) -> dict[str, int]:
@@ -105,7 +81,7 @@ def _not_finite(tree: Tree, group: Branches) -> dict[str, int]:
     for start, stop in tree.chunks(paths):
         events = tree.read(paths, start, stop)
         for path in paths:
-            values = ak.to_numpy(ak.flatten(_column(events, path), axis=None))
+            values = ak.to_numpy(ak.flatten(column_of(events, path), axis=None))
             counts[".".join(path)] += int(np.count_nonzero(~np.isfinite(values)))
     return counts
 
@@ -169,7 +145,7 @@ def _features(tree: Tree, group: Branches) -> list[str]:
     """Choose what to see of the tracks, by names and by the values in the first events."""
     paths = [path for path in tree.fields.paths if ".".join(path) in group.types]
     sample = tree.read(paths, 0, min(tree.n_event, _SAMPLE_EVENTS))
-    flat = {".".join(path): ak.flatten(_column(sample, path), axis=None) for path in paths}
+    flat = {".".join(path): ak.flatten(column_of(sample, path), axis=None) for path in paths}
     largest = {
         name: np.abs(np.asarray(values, float)).max(initial=0) for name, values in flat.items()
     }
@@ -231,7 +207,7 @@ def describe(name: str, *, count_nan: bool = False) -> str:
     FileError
         If there is no such file or tree, or it is not a ROOT file.
     """
-    lines = []
+    lines = [f"labelled: {each.describe()}" for each in provenances(name)]
     config = ""
     for tree in open_trees(name):
         groups = collections_of(tree)

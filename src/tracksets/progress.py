@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ("epochs_bar", "events_bar")
+__all__ = ("epochs_bar", "files_bar")
 
 
 @contextmanager
@@ -34,25 +34,33 @@ def epochs_bar(epochs: int, show: bool = True) -> Iterator[Callable[[dict[str, f
 
 
 @contextmanager
-def events_bar(what: str, total: int | None, show: bool = True) -> Iterator[Callable[[int], None]]:
-    """Show a bar over events; yields the function to call with a number of further events."""
+def files_bar(what: str, files: int, show: bool = True) -> Iterator[Callable[[int], None]]:
+    """Show a bar over files; yields the function to call with the events of each one."""
     if not show:
         yield lambda _n: None
         return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),
+        MofNCompleteColumn(),
+        TextColumn("files"),
         BarColumn(20),
-        TextColumn("{task.completed:,.0f} events, {task.fields[rate]}"),
+        TextColumn("{task.fields[events]:,} events"),
+        TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
     with Progress(*columns) as progress:
-        bar = progress.add_task(what, total=total, rate="...")
+        bar = progress.add_task(what, total=files, events=0)
 
         def advance(n: int) -> None:
-            speed = progress.tasks[0].speed
-            rate = f"{speed:,.0f} events/s" if speed else "..."
-            progress.update(bar, advance=n, rate=rate)
+            progress.update(bar, advance=1, events=progress.tasks[0].fields["events"] + n)
 
         yield advance

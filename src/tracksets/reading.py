@@ -18,7 +18,8 @@ import uproot
 
 from tracksets.errors import DataError, FileError, MissingExtraError, near_misses
 from tracksets.fields import Fields, Path
-from tracksets.parquet import is_parquet, open_parquet
+from tracksets.parquet import is_parquet, notes_of, open_parquet
+from tracksets.provenance import PREFIX, Provenance
 from tracksets.trees import CHUNK_EVENTS, Tree, reason_of
 
 __all__ = (
@@ -28,6 +29,7 @@ __all__ = (
     "expand",
     "open_tree",
     "open_trees",
+    "provenances",
     "split_name",
 )
 
@@ -121,6 +123,21 @@ class RootTree(Tree):
         """Whether it is an RNTuple, not a TTree."""
         return not isinstance(self.source, uproot.TTree)
 
+    @property
+    def format(self) -> str:
+        """What it is."""
+        return "rntuple" if self.is_rntuple else "root"
+
+    @property
+    def uuid(self) -> str:
+        """The identity of the file, as ROOT keeps it in its header."""
+        return str(self.source.file.uuid)
+
+    @property
+    def n_byte(self) -> int:
+        """Size of the file."""
+        return int(self.source.file.fEND)
+
     def _columns(self, paths: Sequence[Path], start: int, stop: int) -> ak.Array:
         if self.is_rntuple:
             wanted = {".".join(path) for path in paths}
@@ -143,7 +160,10 @@ class RootTree(Tree):
         return _record(columns) if nested else array
 
     def _edges(self, paths: Sequence[Path]) -> list[int]:
-        if self.is_rntuple or not paths:
+        if self.is_rntuple:
+            clusters = self.source.ntuple.cluster_summaries
+            return [*(int(each.num_first_entry) for each in clusters), self.n_event]
+        if not paths:
             return [0, self.n_event]
         wanted = {path[-1] for path in paths}
         offsets: list[int] = self.source.common_entry_offsets(
@@ -210,6 +230,23 @@ def root_trees(path: str, said: str | None = None) -> Iterator[RootTree]:
             raise FileError(f"{path} has no tree in it")
         for each in names:
             yield _find_tree(file, path, each)
+
+
+def provenances(name: str | os.PathLike[str]) -> list[Provenance]:
+    """List what a file says of the scores in it; see `open_trees`."""
+    path, _ = split_name(name)
+    if is_parquet(path):
+        texts = notes_of(path)
+    else:
+        with _open_file(path) as file:
+            kinds = file.classnames(recursive=False, cycle=False)
+            texts = [
+                str(file[key])
+                for key, kind in kinds.items()
+                if kind == "TObjString" and key.startswith(PREFIX)
+            ]
+    found = [Provenance.parse(text) for text in texts]
+    return [each for each in found if each is not None]
 
 
 @contextmanager

@@ -125,22 +125,28 @@ class Scorer:
         Parts of any length fill whole blocks, and how the events are shared out among them does
         not change a score.
         """
+        nothing = np.empty((0, self.task.outputs), np.float32)
+        return np.concatenate([nothing, *self.stream(parts)])
+
+    def stream(self, parts: Iterable[JaggedInputs]) -> Iterator[Float[np.ndarray, "event score"]]:
+        """Score flat inputs that come in parts; yields scores of some events at a time, in order.
+
+        The same scores as those of `score_parts`, in memory that does not grow with the events.
+        """
         functions, state = compiled(self.architecture), _device_state(self)
         waiting: deque[tuple[Any, int]] = deque()
-        results = [np.empty((0, self.task.outputs), np.float32)]
 
-        def fetch() -> None:
+        def fetch() -> Float[np.ndarray, "event score"]:
             outputs, n = waiting.popleft()
-            results.append(np.asarray(outputs)[:n])
+            return self.task.link(np.asarray(outputs)[:n])
 
         for block in pack_parts(parts, self.shape):
             # JAX computes in the background while the next block is packed.
             waiting.append((functions.outputs(state, block), block.n_event))
             if len(waiting) > _IN_FLIGHT:
-                fetch()
+                yield fetch()
         while waiting:
-            fetch()
-        return self.task.link(np.concatenate(results))
+            yield fetch()
 
     def _windows(self, columns: Columns) -> Iterator[tuple[int, int]]:
         """Split events into runs of bounded numbers of tracks."""

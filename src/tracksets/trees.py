@@ -2,15 +2,17 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import awkward as ak
 
 from tracksets.errors import FileError
 from tracksets.fields import Fields, Path
 
-__all__ = ("CHUNK_EVENTS", "Tree", "reason_of")
+__all__ = ("CHUNK_EVENTS", "Tree", "column_of", "reason_of")
 
 CHUNK_EVENTS = 50_000
 """Events to read at a time, about; boundaries follow the clusters of the tree."""
@@ -34,6 +36,21 @@ class Tree(ABC):
     name: str
     n_event: int
     fields: Fields
+
+    @property
+    @abstractmethod
+    def format(self) -> str:
+        """What it is: `root` (a TTree), `rntuple` or `parquet`."""
+
+    @property
+    @abstractmethod
+    def uuid(self) -> str:
+        """The identity of the file, which another file of that name does not have."""
+
+    @property
+    @abstractmethod
+    def n_byte(self) -> int:
+        """Size of the file."""
 
     @abstractmethod
     def _columns(self, paths: Sequence[Path], start: int, stop: int) -> ak.Array:
@@ -74,6 +91,23 @@ class Tree(ABC):
             )
         return array
 
+    def types(self) -> dict[Path, Any]:
+        """Find awkward's type of every column; None for those that cannot be read."""
+
+        def of(*paths: Path) -> dict[Path, Any]:
+            empty = self.read(paths, 0, 0)
+            return {path: column_of(empty, path).type.content for path in paths}
+
+        try:
+            return of(*self.fields.paths)
+        except FileError:
+            kinds: dict[Path, Any] = {}
+            for path in self.fields.paths:
+                kinds[path] = None
+                with suppress(FileError):
+                    kinds.update(of(path))
+            return kinds
+
     def chunks(
         self, paths: Sequence[Path], events: int = CHUNK_EVENTS
     ) -> Iterator[tuple[int, int]]:
@@ -88,6 +122,13 @@ class Tree(ABC):
                 start += events
         if start < self.n_event:
             yield start, self.n_event
+
+
+def column_of(events: ak.Array, path: Path) -> ak.Array:
+    """Take one column of a record."""
+    for name in path:
+        events = events[name]
+    return events
 
 
 def reason_of(error: BaseException) -> str:

@@ -1,92 +1,48 @@
-"""Scores of a tree in, a ROOT file out: as a branch of the same tree, or as a friend tree.
+"""Scores of a tree in, a file out: as a branch of the same tree, or as a friend tree.
 
-This and `reading.py` are the only modules that touch ROOT files. uproot's `add_branches` is never
-used: it corrupts trees with jagged branches.
+uproot's `add_branches` is never used: it corrupts trees with jagged branches.
 """
 
 import shutil
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, Literal
 
 import awkward as ak
 import numpy as np
 import uproot
-from numpy.typing import NDArray
 
-from tracksets.errors import DataError, FileError, TracksetsError
-from tracksets.reading import RootTree, is_remote, leaves_of, open_tree, root_trees, trees_of
+from tracksets.errors import FileError, TracksetsError
+from tracksets.feeds import Digest, Feed
+from tracksets.parquet import new_parquet
+from tracksets.pyroot import add_branches, has_root
+from tracksets.reading import RootTree, is_remote, leaves_of, open_tree
+from tracksets.rewriting import name_in_root, rewrite
+from tracksets.trees import Tree
 
-__all__ = ("has_root", "write_append", "write_branch", "write_friend")
+__all__ = ("Format", "write_append", "write_branch", "write_friend")
 
-Scores = Mapping[str, NDArray[np.float32]]
+Format = Literal["root", "rntuple", "parquet"]
 
-_FILL = """
-namespace tracksets {
-Long64_t fill_branch(TTree *tree, const char *name, const float *values, Long64_t n) {
-  float value = 0;
-  TBranch *branch = tree->Branch(name, &value, (std::string(name) + "/F").c_str());
-  for (Long64_t i = 0; i < n; ++i) {
-    value = values[i];
-    if (branch->Fill() < 0) return -1;
-  }
-  tree->ResetBranchAddress(branch);
-  return branch->GetEntries();
-}
-void drop_branch(TTree *tree, const char *name) {
-  TBranch *branch = tree->GetBranch(name);
-  TObjArray *leaves = branch->GetListOfLeaves();
-  for (int i = 0; i < leaves->GetEntriesFast(); ++i) tree->GetListOfLeaves()->Remove(leaves->At(i));
-  tree->GetListOfLeaves()->Compress();
-  tree->GetListOfBranches()->Remove(branch);
-  tree->GetListOfBranches()->Compress();
-}
-}
-"""
+_ADVICE = "Use --mode append or --mode friend"
+_ROOT_ADVICE = f"{_ADVICE}, or install ROOT: pip install 'tracksets[root]'"
 
 
-@cache
-def has_root() -> bool:
-    """Whether ROOT's Python module can be imported."""
-    try:
-        _root()
-    except ImportError:
-        return False
-    return True
+def write_branch(
+    tree: Tree,
+    output: FilePath,
+    scores: Feed,
+    *,
+    target: Format | None = None,
+    notes: Mapping[str, str] | None = None,
+    force: bool = False,
+) -> None:
+    """Write the whole input with the scores as further branches of the tree.
 
-
-@cache
-def _root() -> Any:
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # "in alpha stage"
-        import ROOT
-    ROOT.gROOT.SetBatch(True)
-    ROOT.gInterpreter.Declare(_FILL)
-    return ROOT
-
-
-@contextmanager
-def _quiet(root: Any) -> Iterator[None]:
-    """Silence ROOT's own messages; what matters is checked, and reported with the file's name."""
-    level = root.gErrorIgnoreLevel
-    root.gErrorIgnoreLevel = root.kFatal
-    try:
-        yield
-    finally:
-        root.gErrorIgnoreLevel = level
-
-
-def write_branch(tree: RootTree, output: FilePath, scores: Scores, *, force: bool = False) -> None:
-    """Write the whole input file with the scores as further branches of the tree.
-
-    With ROOT, the file is copied byte for byte and the branches are added to the tree in the copy:
-    all other branches, trees and objects stay as they are. Without it, uproot writes everything
-    anew, where it can.
+    A TTree that stays one gets them from ROOT: the file is copied byte for byte and the branches
+    are added to the tree in the copy, so that all other branches, trees and objects stay as they
+    are. Without ROOT, and for other formats, everything is written anew, where that is possible.
 
     Parameters
     ----------
@@ -95,7 +51,11 @@ def write_branch(tree: RootTree, output: FilePath, scores: Scores, *, force: boo
     output
         Where to; overwritten.
     scores
-        By name of the branch, shape (n_event,).
+        float32, one column per branch, n_event values.
+    target
+        The format of the new tree; that of the input if it is not said.
+    notes
+        Texts to leave in the file, by name.
     force
         Whether branches of these names are replaced.
 
@@ -104,50 +64,62 @@ def write_branch(tree: RootTree, output: FilePath, scores: Scores, *, force: boo
     FileError
         If a branch of that name exists, or something in the file cannot be written.
     """
-    _check(tree, scores)
-    if not _is_newest(tree):
-        raise FileError(
-            f"{tree.path}: {tree.name} is not the newest cycle of this tree, the one that gets a "
-            f"branch; leave out the number, or use --mode append or --mode friend"
-        )
-    if tree.is_rntuple:
-        raise FileError(
-            f"{tree.path}: {tree.name} is an RNTuple, to which no branch can be added; use "
-            "--mode append or --mode friend"
-        )
-    existing = _existing(tree, scores)
+    target = target or tree.format  # type: ignore[assignment]  # which has no other values
+    notes = notes or {}
+    existing = _existing(tree, scores.types)
     if existing and not force:
         raise FileError(
             f"{tree.path}, tree {tree.name} has a branch {existing[0]!r} already; choose another "
             "name with --field, or replace it with --force"
         )
-    if has_root():
-        _branch_by_root(tree, output, scores, existing)
-    else:
-        _branch_by_uproot(tree, output, scores)
-    _verify(tree, output, tree.name.split(";")[0], scores)
+    if not _is_newest(tree):
+        raise FileError(
+            f"{tree.path}: {tree.name} is not the newest cycle of this tree, the one that gets a "
+            f"branch; leave out the number, or use --mode append or --mode friend"
+        )
+    with _writing(tree, output):
+        if tree.format == target == "root" and has_root():
+            _copy(tree, output)
+            add_branches(output, tree.name.split(";")[0], scores, existing, notes)
+        else:
+            advice = _ROOT_ADVICE if tree.format == target == "root" else _ADVICE
+            rewrite(tree, output, scores, notes, str(target), advice)
+    _verify(tree, output, None if target == "parquet" else name_in_root(tree), scores)
 
 
 def write_append(
-    tree: RootTree, output: FilePath, scores: Scores, name: str, *, force: bool = False
+    tree: Tree,
+    output: FilePath,
+    scores: Feed,
+    name: str,
+    *,
+    target: Format | None = None,
+    notes: Mapping[str, str] | None = None,
+    force: bool = False,
 ) -> None:
     """Write a byte-for-byte copy of the input file plus a friend tree of scores.
 
     Parameters
     ----------
-    tree, output, scores
+    tree, output, scores, notes
         As in `write_branch`.
     name
         Of the new tree.
+    target
+        The format of the new tree, `root` or `rntuple`; that of the input if it is not said.
     force
         Whether an object of that name is allowed to be there; the new tree is its next cycle.
 
     Raises
     ------
     FileError
-        If an object of that name exists.
+        If an object of that name exists, or the input is a Parquet file.
     """
-    _check(tree, scores)
+    if not isinstance(tree, RootTree):
+        raise FileError(
+            f"{tree.path} is a Parquet file, to which no tree can be appended; use --mode branch "
+            "or --mode friend"
+        )
     with _writing(tree, output):
         _copy(tree, output)
     with _writing(tree, output), uproot.update(output) as file:
@@ -155,75 +127,99 @@ def write_append(
             raise FileError(
                 f"{tree.path} has an object {name!r} already; choose another name with --field"
             )
-        file.mktree(name, {key: values.dtype for key, values in scores.items()})
-        if tree.n_event:
-            file[name].extend(dict(scores))
+        _fill(file, name, scores, target or tree.format)
+        for key, text in (notes or {}).items():
+            file[key] = text
     _verify(tree, output, name, scores)
 
 
 def write_friend(
-    tree: RootTree,
+    tree: Tree,
     output: FilePath,
-    scores: Scores,
+    columns: Feed,
     name: str,
-    identifiers: Mapping[str, NDArray[Any]],
+    *,
+    target: Format | None = None,
+    notes: Mapping[str, str] | None = None,
+    every: bool = True,
 ) -> None:
     """Write a file with scores and event identifiers only, in the order of the input.
 
     Parameters
     ----------
-    tree, output, scores
+    tree, output, target, notes
         As in `write_branch`.
+    columns
+        What says which event it is, and the scores.
     name
         Of the new tree.
-    identifiers
-        By name: columns that say which event it is, shape (n_event,).
+    every
+        Whether there is one row per event, or only some events have one.
     """
-    _check(tree, scores)
-    for key in scores:
-        if key in identifiers:
-            raise FileError(
-                f"{tree.path} has {key!r} as an identifier of events, which goes with the scores; "
-                "choose another name with --field"
-            )
-    columns = {**identifiers, **scores}
-    with _writing(tree, output), uproot.recreate(output) as file:
-        file.mktree(name, {key: values.dtype for key, values in columns.items()})
-        if tree.n_event:
-            file[name].extend(columns)
-    _verify(tree, output, name, scores)
+    target = target or tree.format  # type: ignore[assignment]  # which has no other values
+    with _writing(tree, output):
+        if target == "parquet":
+            with new_parquet(output, notes or {}) as extend:
+                extend(columns.take(0))
+                for chunk in columns:
+                    extend(chunk)
+        else:
+            with uproot.recreate(output) as file:
+                _fill(file, name, columns, str(target))
+                for key, text in (notes or {}).items():
+                    file[key] = text
+    _verify(tree, output, None if target == "parquet" else name, columns, every)
 
 
-def _check(tree: RootTree, scores: Scores) -> None:
-    for name, values in scores.items():
-        if values.shape != (tree.n_event,):
-            raise DataError(f"{values.shape} values of {name} for {tree.n_event} events")
+def _fill(file: Any, name: str, columns: Feed, target: str) -> None:
+    """Write a new TTree or RNTuple of numbers."""
+    if target == "rntuple":
+        empty = {key: np.empty(0, kind) for key, kind in columns.types.items()}
+        made = file.mkrntuple(name, ak.zip(empty).layout.form)
+    else:
+        made = file.mktree(name, columns.types)
+    for chunk in columns:
+        if len(next(iter(chunk.values()))):
+            made.extend(ak.zip(chunk) if target == "rntuple" else chunk)
 
 
-def _is_newest(tree: RootTree) -> bool:
+def _is_newest(tree: Tree) -> bool:
     name, _, cycle = tree.name.partition(";")
-    keys = tree.source.file.root_directory.keys(recursive=True) if cycle else []
+    if not cycle or not isinstance(tree, RootTree):
+        return True
+    keys = tree.source.file.root_directory.keys(recursive=True)
     return all(int(key.split(";")[1]) <= int(cycle) for key in keys if key.split(";")[0] == name)
 
 
-def _existing(tree: RootTree, names: Iterable[str]) -> list[str]:
+def _existing(tree: Tree, names: Iterable[str]) -> list[str]:
     """List which names are branches already; refuse those that can't be replaced."""
-    tops = {branch.name: branch for branch in tree.source.branches}
+    if not isinstance(tree, RootTree) or tree.is_rntuple:
+        tops = {path[0]: path for path in tree.fields.paths}
+        existing = [name for name in names if name in tops]
+        for name in existing:
+            if len(tops[name]) > 1:
+                raise _depended_on(tree, name)
+        return existing
+    branches = {branch.name: branch for branch in tree.source.branches}
     everywhere = {branch.name for branch in tree.source.itervalues(recursive=True)}
     leaves = leaves_of(tree.source).values()
     counters = {leaf.count_branch.name for leaf in leaves if leaf.count_branch is not None}
     existing = [name for name in names if name in everywhere]
     for name in existing:
-        if name in counters or name not in tops or len(tops[name].branches):
-            raise FileError(
-                f"{tree.path}, tree {tree.name} has a branch {name!r} that other branches depend "
-                "on; choose another name with --field"
-            )
+        if name in counters or name not in branches or len(branches[name].branches):
+            raise _depended_on(tree, name)
     return existing
 
 
+def _depended_on(tree: Tree, name: str) -> FileError:
+    return FileError(
+        f"{tree.path}, tree {tree.name} has a branch {name!r} that other branches depend on; "
+        "choose another name with --field"
+    )
+
+
 @contextmanager
-def _writing(tree: RootTree, output: FilePath) -> Iterator[None]:
+def _writing(tree: Tree, output: FilePath) -> Iterator[None]:
     try:
         yield
     except TracksetsError:
@@ -235,7 +231,7 @@ def _writing(tree: RootTree, output: FilePath) -> Iterator[None]:
         ) from error
 
 
-def _copy(tree: RootTree, output: FilePath) -> None:
+def _copy(tree: Tree, output: FilePath) -> None:
     """Copy the input byte for byte."""
     if not is_remote(tree.path):
         shutil.copyfile(tree.path, output)
@@ -246,172 +242,31 @@ def _copy(tree: RootTree, output: FilePath) -> None:
         shutil.copyfileobj(source, target)
 
 
-def _verify(tree: RootTree, output: FilePath, name: str, scores: Scores) -> None:
+def _verify(
+    tree: Tree,
+    output: FilePath,
+    name: str | None,
+    scores: Feed,
+    every: bool = True,
+) -> None:
     """Read the scores back: a full disk or a failed write must not pass for an output."""
+    expected = tree.n_event if every else scores.digest.n_event
     problem = ""
+    if scores.digest.n_event != expected:
+        problem = f"{scores.digest.n_event} scores for {expected} events"
     try:
         with open_tree(output, name) as written:
-            back = written.read([(key,) for key in scores])
-            if written.n_event != tree.n_event:
-                problem = f"{written.n_event} events instead of {tree.n_event}"
-            for key, values in scores.items():
-                if not np.array_equal(ak.to_numpy(back[key]), values, equal_nan=True):
+            paths = [(key,) for key in scores.types]
+            if written.n_event != expected:
+                problem = problem or f"{written.n_event} events instead of {expected}"
+            else:
+                back = Digest(scores.types)
+                for start, stop in written.chunks(paths):
+                    events = written.read(paths, start, stop)
+                    back.update({key: ak.to_numpy(events[key]) for key in scores.types})
+                for key in back.different(scores.digest)[:1]:
                     problem = f"the values of {key} differ"
     except FileError as error:
         problem = str(error)
     if problem:
         raise FileError(f"the labelled copy of {tree.path} was not written correctly: {problem}")
-
-
-def _branch_by_root(tree: RootTree, output: FilePath, scores: Scores, existing: list[str]) -> None:
-    root = _root()
-    if {"#", "?"} & set(str(output)):
-        raise FileError(f"{output.parent}: ROOT cannot write to a path with # or ? in it")
-    with _writing(tree, output), _quiet(root):
-        _copy(tree, output)
-        file = root.TFile.Open(str(output), "UPDATE")
-        try:
-            target = file.Get(tree.name)
-            for name in existing:
-                root.tracksets.drop_branch(target, name)
-            for name, values in scores.items():
-                # An empty array has no address to give.
-                buffer = np.ascontiguousarray(values) if len(values) else np.zeros(1, np.float32)
-                filled = root.tracksets.fill_branch(target, name, buffer, len(values))
-                if filled != tree.n_event:
-                    raise FileError(
-                        f"ROOT wrote {filled} of {tree.n_event} values of {name} for {tree.path}; "
-                        "is the disk full?"
-                    )
-            target.GetDirectory().cd()
-            if not target.Write("", root.TObject.kOverwrite):
-                raise FileError(f"ROOT could not write the tree of {tree.path}; is the disk full?")
-        finally:
-            file.Close()
-
-
-def _branch_by_uproot(tree: RootTree, output: FilePath, scores: Scores) -> None:
-    with (
-        uproot.open({tree.path: None}) as source,
-        _writing(tree, output),
-        uproot.recreate(output) as file,
-    ):
-        trees = trees_of(source)
-        copies: dict[str, Any] = {}
-        refused: list[str] = []
-        for key, kind in source.classnames(recursive=True, cycle=False).items():
-            if key in trees:
-                refused += [f"{key}/{each}" for each in _unwritable(source[key])]
-            elif not kind.startswith("TDirectory"):
-                try:
-                    copies[key] = uproot.to_writable(source[key])
-                except Exception:  # noqa: BLE001  # whatever uproot says of objects it can't write
-                    refused.append(f"{key} ({kind})")
-        if refused:
-            more = f" and {len(refused) - 10} more" if len(refused) > 10 else ""
-            raise FileError(
-                f"{tree.path}: uproot cannot write {', '.join(refused[:10])}{more}. Use --mode "
-                "append or --mode friend, or install ROOT: pip install 'tracksets[root]'"
-            )
-        for key, each in copies.items():
-            file[key] = each
-        for each in root_trees(tree.path):
-            _copy_tree(each, file, scores if each.name == tree.name.split(";")[0] else {})
-    for each in root_trees(tree.path):
-        _verify_copy(each, output, scores)
-
-
-def _verify_copy(tree: RootTree, output: FilePath, scores: Scores) -> None:
-    """Compare what uproot wrote with the input; it has written wrong counts without an error."""
-    paths = [path for path in tree.fields.paths if path[0] not in scores]
-    with open_tree(output, tree.name) as copy:
-        for start, stop in tree.chunks(paths):
-            old, new = tree.read(paths, start, stop), copy.read(paths, start, stop)
-            for name in old.fields:
-                # Only types may differ: counters become int32, vectors arrays.
-                same = {"equal_nan": True, "dtype_exact": False, "same_content_types": False}
-                if not ak.array_equal(old[name], new[name], **same):
-                    raise FileError(
-                        f"{tree.path}: uproot did not copy {tree.name}/{name} correctly. Use --mode "
-                        "append or --mode friend, or install ROOT: pip install 'tracksets[root]'"
-                    )
-
-
-def _unwritable(source: Any) -> list[str]:
-    """List the branches that uproot cannot write into a TTree, with their types."""
-    if not isinstance(source, uproot.TTree):
-        return [f"* ({type(source).__name__})"]
-    refused = []
-    leaves = leaves_of(source)
-    names = Counter(branch.name for branch in leaves.values())
-    for name, branch in leaves.items():
-        try:
-            kind = branch.array(entry_stop=0).type.content
-        except Exception:  # noqa: BLE001  # objects that uproot can't read raise anything
-            kind = None
-        # Of two parts with the same name, as in muon/pt and jet/pt, only one would be left.
-        if not _is_writable(kind) or names[branch.name] > 1:
-            refused.append(f"{name} ({branch.typename})")
-    return refused
-
-
-def _is_writable(kind: Any) -> bool:
-    """Whether it is a number or a list of numbers, or has fixed dimensions but is not jagged."""
-    if isinstance(kind, ak.types.ListType) and not kind.parameters:
-        # uproot writes `var * 3 * float32` with wrong counts.
-        kind = None if isinstance(kind.content, ak.types.RegularType) else kind.content
-    while isinstance(kind, ak.types.RegularType) and not kind.parameters:
-        kind = kind.content
-    return (
-        isinstance(kind, ak.types.NumpyType)
-        and not kind.parameters
-        and kind.primitive
-        in (
-            "bool",
-            "int8",
-            "uint8",
-            "int16",
-            "uint16",
-            "int32",
-            "uint32",
-            "int64",
-            "uint64",
-            "float32",
-            "float64",
-        )
-    )
-
-
-def _copy_tree(tree: RootTree, file: Any, scores: Scores) -> None:
-    """Write a TTree anew, a chunk at a time, with its counters shared as they were."""
-    branches = {branch.name: branch for branch in leaves_of(tree.source).values()}
-    counter: dict[str, str] = {
-        name: branch.count_branch.name
-        for name, branch in branches.items()
-        if branch.count_branch is not None and name not in scores
-    }
-    kept = [name for name in branches if name not in counter.values() and name not in scores]
-    paths = [(name,) for name in kept]
-    empty = tree.read(paths, 0, 0)
-    types = {name: empty[name].type.content for name in kept}
-
-    def counter_name(name: str) -> str:
-        new = f"n{name}"
-        while new in branches or new in scores:  # a vector `Jet` beside a number `nJet`
-            new += "_"
-        return counter.get(name, new)
-
-    target = file.mktree(
-        tree.name,
-        {**types, **{name: np.dtype("f4") for name in scores}},
-        title=tree.source.title,
-        counter_name=counter_name,
-    )
-    for start, stop in tree.chunks(paths):
-        part = tree.read(paths, start, stop)
-        target.extend(
-            {
-                **{name: part[name] for name in kept},
-                **{name: values[start:stop] for name, values in scores.items()},
-            }
-        )

@@ -1,0 +1,305 @@
+"""One file in, one labelled file out: read, scored and written at the same time.
+
+A thread reads and flattens the next chunk while this one is scored, and another scores while this
+one writes. The queues between them are short, so that memory does not grow with the file.
+"""
+
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import tee
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracksets.atomic import appearing
+from tracksets.errors import ConfigError, DataError, FileError, TracksetsError
+from tracksets.features import JaggedInputs, event_values
+from tracksets.feeds import Feed
+from tracksets.fields import Columns
+from tracksets.inputs import paths_of
+from tracksets.prefetch import ahead
+from tracksets.provenance import Provenance, place_of
+from tracksets.reading import open_tree, provenances
+from tracksets.rewriting import name_in_root
+from tracksets.scorer import Scorer
+from tracksets.trees import Tree
+from tracksets.writing import Format, write_append, write_branch, write_friend
+
+__all__ = ("ENTRY", "Job", "Labelled", "Mode", "Scorers", "branches_of", "label_file")
+
+Mode = Literal["branch", "append", "friend"]
+Scorers = Mapping[str, Scorer]
+"""By field."""
+
+IDENTIFIERS = ("run", "luminosityBlock", "event")
+ENTRY = "entry"
+"""Column of a friend that has only some events: the row of each in the input."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file to label, and how; sent to workers as it is."""
+
+    source: str
+    output: Path
+    tree: str | None
+    mode: Mode
+    format: Format | None
+    select: str | None
+    force: bool
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """What became of one file.
+
+    Attributes
+    ----------
+    source, output
+        The input with its tree, and what was written.
+    events, selected
+        How many there are, and how many got a score.
+    seconds
+        How long it took.
+    skipped
+        Whether the output was there already, from the same model and input.
+    error
+        Why it failed; None if it did not.
+    """
+
+    source: str
+    output: Path
+    events: int = 0
+    selected: int = 0
+    seconds: float = 0.0
+    skipped: bool = False
+    error: str | None = None
+
+
+def label_file(scorers: Scorers, job: Job) -> Labelled:
+    """Label one file; whatever goes wrong is returned, so that it does not take others with it."""
+    begin = time.perf_counter()
+    done = Labelled(job.source, job.output)
+    try:
+        done = _label(scorers, job)
+    except Exception as error:  # noqa: BLE001  # anything at all
+        known = isinstance(error, TracksetsError)
+        done = replace(done, error=str(error) if known else f"{type(error).__name__}: {error}")
+    return replace(done, seconds=time.perf_counter() - begin)
+
+
+def branches_of(field: str, scorer: Scorer) -> list[str]:
+    """Name the branches of a scorer: `score`, or `score_b` for a class; of `log(pt)`,
+    `score_log_pt_`.
+
+    Raises
+    ------
+    ConfigError
+        If two would have the same name.
+    """
+    names = scorer.task.score_names
+    fields = [f"{field}_{re.sub(r'[^A-Za-z0-9_]', '_', name)}" for name in names] or [field]
+    if len(set(fields)) < len(fields):
+        raise ConfigError(f"the scores {list(names)} would become branches of the same name")
+    return fields
+
+
+def _label(scorers: Scorers, job: Job) -> Labelled:
+    with open_tree(job.source, job.tree) as tree:
+        notes = [_provenance(field, scorer, tree, job) for field, scorer in scorers.items()]
+        done = Labelled(job.source, job.output, tree.n_event)
+        if not job.force and _is_finished(job.output, notes):
+            return replace(done, skipped=True)
+        replaced = job.force or _is_ours(job.output, notes)
+        counted: list[int] = []
+        with appearing(job.output, force=replaced) as new:
+            _write(scorers, tree, new, job, {each.key: each.model_dump_json() for each in notes}, counted)
+        return replace(done, selected=sum(counted))
+
+
+def _provenance(field: str, scorer: Scorer, tree: Tree, job: Job) -> Provenance:
+    summary = {key: each for key, each in scorer.summary.items() if key != "history"}
+    return Provenance(
+        field=field,
+        model=scorer.hash,
+        config={
+            "inputs": scorer.inputs.model_dump(mode="json"),
+            "model": scorer.model.model_dump(mode="json"),
+            "task": scorer.task.model_dump(mode="json"),
+            "summary": summary,
+        },
+        input=place_of(tree.path),
+        tree=tree.name,
+        uuid=tree.uuid,
+        size=tree.n_byte,
+        mode=job.mode,
+        format=job.format or tree.format,
+        select=job.select,
+    )
+
+
+def _found(output: Path, notes: Sequence[Provenance]) -> list[tuple[Provenance, Provenance]]:
+    """Pair what an output that exists says of itself with what it would say if made anew."""
+    if not output.is_file():
+        return []
+    try:
+        there = {each.field: each for each in provenances(output)}
+    except FileError:  # it is something else
+        return []
+    return [(there[each.field], each) for each in notes if each.field in there]
+
+
+def _is_finished(output: Path, notes: Sequence[Provenance]) -> bool:
+    pairs = _found(output, notes)
+    return len(pairs) == len(notes) and all(old.is_same_work(new) for old, new in pairs)
+
+
+def _is_ours(output: Path, notes: Sequence[Provenance]) -> bool:
+    """Whether an output comes from the same input, so that making it anew loses nothing."""
+    pairs = _found(output, notes)
+    return len(pairs) == len(notes) and all(old.is_same_input(new) for old, new in pairs)
+
+
+def _write(
+    scorers: Scorers,
+    tree: Tree,
+    output: Path,
+    job: Job,
+    notes: Mapping[str, str],
+    counted: list[int],
+) -> None:
+    drop = job.mode == "friend" and job.select is not None
+    others = _identifiers(tree) if job.mode == "friend" else {}
+    fields = {field: branches_of(field, scorer) for field, scorer in scorers.items()}
+    types = {**others, **({ENTRY: np.dtype(np.int64)} if drop else {})}
+    for names in fields.values():
+        for name in names:
+            if name in types:
+                raise FileError(
+                    f"{tree.path} has {name!r} as an identifier of events, which goes with the "
+                    "scores; choose another name with --field"
+                )
+            types[name] = np.dtype(np.float32)
+
+    def chunks() -> Iterator[dict[str, NDArray[Any]]]:
+        for chunk in ahead(_scored(scorers, tree, job.select, list(others))):
+            counted.append(int(np.count_nonzero(chunk.chosen)))
+            yield chunk.columns(fields, drop)
+
+    feed = Feed(types, chunks())
+    name = f"{name_in_root(tree)}_{'_'.join(scorers)}"
+    if job.mode == "branch":
+        write_branch(tree, output, feed, target=job.format, notes=notes, force=job.force)
+    elif job.mode == "append":
+        write_append(tree, output, feed, name, target=job.format, notes=notes, force=job.force)
+    else:
+        name = name.rpartition("/")[2]
+        write_friend(tree, output, feed, name, target=job.format, notes=notes, every=not drop)
+
+
+def _identifiers(tree: Tree) -> dict[str, np.dtype[Any]]:
+    """Find the branches that say which event it is: whole numbers, one per event."""
+    names = [name for name in IDENTIFIERS if (name,) in tree.fields.paths]
+    types = {name: tree.read([(name,)], 0, 0)[name].type.content for name in names}
+    kinds = {name: getattr(each, "primitive", "") for name, each in types.items()}
+    return {name: np.dtype(kind) for name, kind in kinds.items() if "int" in kind}
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Some events on their way: read and flat, and scored in the end."""
+
+    start: int
+    chosen: NDArray[np.bool_]
+    others: dict[str, NDArray[Any]]
+    parts: dict[str, list[JaggedInputs]]
+    scores: Mapping[str, NDArray[np.float32]] | None = None
+
+    def columns(self, fields: Mapping[str, list[str]], drop: bool) -> dict[str, NDArray[Any]]:
+        """Return one column per branch; events that were not chosen are NaN, or left out."""
+        rows = np.flatnonzero(self.chosen)
+        columns: dict[str, NDArray[Any]] = {
+            name: values[rows] if drop else values for name, values in self.others.items()
+        }
+        if drop:
+            columns[ENTRY] = self.start + rows
+        for field, names in fields.items():
+            scores = (self.scores or {})[field]
+            if not drop and len(rows) < len(self.chosen):
+                everyone = np.full((len(self.chosen), scores.shape[1]), np.nan, np.float32)
+                everyone[rows] = scores
+                scores = everyone
+            columns.update(zip(names, scores.T, strict=True))
+        return columns
+
+
+def _scored(
+    scorers: Scorers, tree: Tree, select: str | None, others: Sequence[str]
+) -> Iterator[_Chunk]:
+    """Score a tree; the branches that several scorers see are read once."""
+    chunks, *copies = tee(ahead(_read(scorers, tree, select, others)), 1 + len(scorers))
+
+    def parts(field: str, copy: Iterator[_Chunk]) -> Iterator[JaggedInputs]:
+        for chunk in copy:
+            yield from chunk.parts[field]
+
+    feeds = {
+        field: _Rows(scorer.stream(parts(field, copy)), scorer.task.outputs)
+        for (field, scorer), copy in zip(scorers.items(), copies, strict=True)
+    }
+    for chunk in chunks:
+        n = int(np.count_nonzero(chunk.chosen))
+        yield replace(chunk, scores={field: feed.take(n) for field, feed in feeds.items()})
+
+
+class _Rows:
+    """Rows that arrive in arrays of any length, to be taken in portions."""
+
+    def __init__(self, arrays: Iterator[NDArray[np.float32]], width: int) -> None:
+        self._arrays = arrays
+        self._rest = np.empty((0, width), np.float32)
+
+    def take(self, n: int) -> NDArray[np.float32]:
+        parts = [self._rest]
+        while sum(map(len, parts)) < n:
+            parts.append(next(self._arrays))
+        whole = np.concatenate(parts)
+        self._rest = whole[n:]
+        return whole[:n]
+
+
+def _read(
+    scorers: Scorers, tree: Tree, select: str | None, others: Sequence[str]
+) -> Iterator[_Chunk]:
+    """Read a tree and make flat inputs, a chunk at a time."""
+    paths = _paths(scorers, tree, select, others)
+    for start, stop in [*tree.chunks(paths)] or [(0, 0)]:
+        events = tree.read(paths, start, stop)
+        chosen = np.ones(stop - start, bool)
+        if select is not None:
+            chosen = event_values(select, Columns(events, tree.fields)).astype(bool)
+        columns = Columns(events if chosen.all() else events[chosen], tree.fields)
+        yield _Chunk(
+            start,
+            chosen,
+            {name: np.asarray(events[name]) for name in others},
+            {field: list(scorer.flatten(columns, start)) for field, scorer in scorers.items()},
+        )
+
+
+def _paths(
+    scorers: Scorers, tree: Tree, select: str | None, others: Sequence[str]
+) -> list[tuple[str, ...]]:
+    """List what is read: each branch once, whoever wants it."""
+    cuts = [] if select is None else [select]
+    try:
+        wanted = [
+            path for each in scorers.values() for path in paths_of(each.inputs, tree.fields, *cuts)
+        ]
+    except DataError as error:
+        raise FileError(str(error)) from error
+    return list(dict.fromkeys([*wanted, *((name,) for name in others)]))

@@ -1,0 +1,138 @@
+"""Files to label in, what became of them out: one after another, in processes, or on a cluster."""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager, suppress
+from multiprocessing import get_context
+from typing import Any
+
+from tracksets.devices import limit_threads
+from tracksets.errors import FileError, MissingExtraError
+from tracksets.pipeline import Job, Labelled, Scorers, label_file
+
+__all__ = ("run_here", "run_in_processes", "run_on_dask")
+
+_DIED = "the process that labelled it died"
+_PER_TASK = 8
+"""Most files of one task of a cluster: it is scheduled, but also lost, as one."""
+
+
+def run_here(scorers: Scorers, jobs: Sequence[Job]) -> Iterator[Labelled]:
+    """Label files one after another."""
+    return (label_file(scorers, job) for job in jobs)
+
+
+def run_in_processes(scorers: Scorers, jobs: Sequence[Job], workers: int) -> Iterator[Labelled]:
+    """Label files in several processes; yields results as they come.
+
+    A file over which a process died (such as for want of memory) is tried once more, alone.
+    """
+    n = min(workers, len(jobs))
+    while jobs:
+        done = set()
+        for result in _run_in_pool(scorers, jobs, n):
+            done.add(result.source)
+            yield result
+        jobs = [job for job in jobs if job.source not in done]
+        if jobs and n == 1:
+            # The only worker died over the first of those that are left.
+            guilty, *jobs = jobs
+            yield Labelled(guilty.source, guilty.output, error=_DIED)
+        n = 1
+
+
+def _run_in_pool(scorers: Scorers, jobs: Sequence[Job], n: int) -> Iterator[Labelled]:
+    """Label files in n processes; without those that are left when a process dies."""
+    # Spawned, not forked: JAX may have started threads in this process.
+    context = get_context("spawn")
+    threads = max(1, _cores() // n)
+    with ProcessPoolExecutor(n, context, initializer=_start, initargs=(scorers, threads)) as pool:
+        try:
+            futures = [pool.submit(_label_here, job) for job in jobs]
+            for future in as_completed(futures):
+                with suppress(BrokenProcessPool):
+                    yield future.result()
+        except BrokenProcessPool:  # while jobs were submitted
+            return
+        finally:
+            pool.shutdown(cancel_futures=True)  # an interrupt must not wait for all files
+
+
+def _cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+_scorers_here: dict[str, Any] = {}
+
+
+def _start(scorers: Scorers, threads: int) -> None:
+    limit_threads(threads)
+    _scorers_here.update(scorers)
+
+
+def _label_here(job: Job) -> Labelled:
+    return label_file(_scorers_here, job)
+
+
+def run_on_dask(scorers: Scorers, jobs: Sequence[Job], cluster: Any) -> Iterator[Labelled]:
+    """Label files on a Dask cluster; yields results as they come.
+
+    The scorers are sent to each worker once. A task whose worker dies is given to another one by
+    the scheduler, which finds the outputs that are finished and makes the others anew.
+
+    Parameters
+    ----------
+    scorers, jobs
+        What to do; the workers see files under the same names.
+    cluster
+        Address of a scheduler, a `dask.distributed` cluster, or a client.
+
+    Raises
+    ------
+    MissingExtraError
+        If `distributed` is not installed.
+    FileError
+        If there is no scheduler at this address.
+    """
+    try:
+        import distributed
+    except ImportError as error:
+        raise MissingExtraError("distributed", "dask", "labelling on a cluster") from error
+    with _client(distributed, cluster) as client:
+        model = client.scatter(dict(scorers), broadcast=True, hash=False)
+        n = max(1, min(_PER_TASK, len(jobs) // (4 * max(1, len(client.nthreads())))))
+        parts = [tuple(jobs[i : i + n]) for i in range(0, len(jobs), n)]
+        futures = client.map(_label_part, parts, scorers=model, pure=False)
+        tasks = dict(zip(futures, parts, strict=True))
+        try:
+            for future in distributed.as_completed(futures):
+                if future.status == "finished":
+                    yield from future.result()
+                else:  # `_label_part` raises nothing: its workers died
+                    error = future.exception()
+                    for job in tasks[future]:
+                        reason = f"{_DIED}: {type(error).__name__}: {error}"
+                        yield Labelled(job.source, job.output, error=reason)
+                future.release()
+        finally:
+            client.cancel(futures)
+
+
+@contextmanager
+def _client(distributed: Any, cluster: Any) -> Iterator[Any]:
+    if isinstance(cluster, distributed.Client):
+        yield cluster
+        return
+    try:
+        client = distributed.Client(cluster, set_as_default=False)
+    except (OSError, TimeoutError, ValueError) as error:
+        raise FileError(f"no Dask scheduler answers at {cluster}: {error}") from error
+    with client:
+        yield client
+
+
+def _label_part(jobs: Sequence[Job], scorers: Scorers) -> list[Labelled]:
+    return [label_file(scorers, job) for job in jobs]

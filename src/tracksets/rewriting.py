@@ -1,0 +1,230 @@
+"""An open tree and scores in, a new file with both out: everything is read and written anew.
+
+For formats that cannot get another column in place. Nothing is left out without a word: what the
+format cannot hold is refused by name, and the copy is compared with the input.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path as FilePath
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import uproot
+
+from tracksets.errors import FileError
+from tracksets.feeds import Feed
+from tracksets.fields import Path
+from tracksets.parquet import ParquetTree, add_columns, new_parquet
+from tracksets.reading import RootTree, leaves_of, open_tree, root_trees, trees_of
+from tracksets.trees import Tree
+
+__all__ = ("name_in_root", "rewrite")
+
+Extend = Callable[[Mapping[str, Any]], None]
+
+_NUMBERS = {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
+_NUMBERS |= {"bool", "float32", "float64"}
+
+
+def name_in_root(tree: Tree) -> str:
+    """Name the tree in a ROOT file; the rows of a Parquet file have no name of their own."""
+    return "Events" if tree.format == "parquet" else tree.name.split(";")[0]
+
+
+def rewrite(
+    tree: Tree, output: FilePath, scores: Feed, notes: Mapping[str, str], target: str, advice: str
+) -> None:
+    """Write the file of a tree anew, with the scores as further columns.
+
+    Parameters
+    ----------
+    tree
+        The open input.
+    output
+        Where to; overwritten.
+    scores
+        The columns to add; columns of these names are left out of the copy.
+    notes
+        Texts to leave in the file, by name.
+    target
+        The format of the tree in the new file: `root`, `rntuple` or `parquet`. Other trees of a
+        ROOT file stay what they are; a Parquet file has only the one.
+    advice
+        What to do if something cannot be written.
+
+    Raises
+    ------
+    FileError
+        If something in the file cannot be written, or the copy is not equal to the input.
+    """
+    if target == "parquet" and isinstance(tree, ParquetTree):
+        add_columns(tree.path, output, scores, notes)
+        _compare(tree, output, None, scores, advice)
+    elif target == "parquet":
+        _refuse(tree, _unwritable(tree, target), advice)
+        with new_parquet(output, notes) as extend:
+            _copy(tree, scores, extend)
+        _compare(tree, output, None, scores, advice)
+    else:
+        _rewrite_root(tree, output, scores, notes, target, advice)
+
+
+def _refuse(tree: Tree, refused: list[str], advice: str) -> None:
+    if refused:
+        more = f" and {len(refused) - 10} more" if len(refused) > 10 else ""
+        raise FileError(f"{tree.path}: cannot write {', '.join(refused[:10])}{more}. {advice}")
+
+
+def _rewrite_root(
+    tree: Tree, output: FilePath, scores: Feed, notes: Mapping[str, str], target: str, advice: str
+) -> None:
+    name = name_in_root(tree)
+    others: list[RootTree] = []
+    objects: dict[str, Any] = {}
+    refused = _unwritable(tree, target)
+    if isinstance(tree, RootTree):
+        others = [each for each in root_trees(tree.path) if each.name != name]
+        for each in others:
+            refused += _unwritable(each, each.format)
+        with uproot.open({tree.path: None}) as source:
+            trees = trees_of(source)
+            for key, kind in source.classnames(recursive=True, cycle=False).items():
+                if key in trees or kind.startswith("TDirectory") or key in notes:
+                    continue
+                try:
+                    objects[key] = uproot.to_writable(source[key])
+                except Exception:  # noqa: BLE001  # whatever uproot says of what it can't write
+                    refused.append(f"{key} ({kind})")
+    _refuse(tree, refused, advice)
+    with uproot.recreate(output) as file:
+        for key, each in {**objects, **notes}.items():
+            file[key] = each
+        _copy(tree, scores, _new_tree(file, name, tree, scores.types, target))
+        for each in others:
+            _copy(each, None, _new_tree(file, each.name, each, {}, each.format))
+    _compare(tree, output, name, scores, advice)
+    for each in others:
+        _compare(each, output, each.name, None, advice)
+
+
+def _kept(tree: Tree, scores: Feed | None) -> list[Path]:
+    return [path for path in tree.fields.paths if scores is None or path[0] not in scores.types]
+
+
+def _copy(tree: Tree, scores: Feed | None, extend: Extend) -> None:
+    """Copy a tree chunk by chunk, beside the scores."""
+    paths = _kept(tree, scores)
+    for start, stop in [*tree.chunks(paths)] or [(0, 0)]:
+        events = tree.read(paths, start, stop)
+        columns = {name: events[name] for name in events.fields}
+        extend({**columns, **(scores.take(stop - start) if scores else {})})
+
+
+def _new_tree(file: Any, name: str, tree: Tree, added: Mapping[str, Any], target: str) -> Extend:
+    """Make an empty TTree or RNTuple for the columns of a tree and further ones."""
+    empty = tree.read([path for path in tree.fields.paths if path[0] not in added], 0, 0)
+    if target == "rntuple":
+        zeros = {key: np.empty(0, kind) for key, kind in added.items()}
+        columns = {key: empty[key] for key in empty.fields}
+        made = file.mkrntuple(name, ak.zip({**columns, **zeros}, depth_limit=1).layout.form)
+        # Of a dictionary, it would sort the columns.
+        return lambda chunk: (
+            made.extend(ak.zip(dict(chunk), depth_limit=1)) if _any(chunk) else None
+        )
+    counters = _counters(tree, added)
+    title = tree.source.title if isinstance(tree, RootTree) and target == tree.format else ""
+    types = {
+        **{key: empty[key].type.content for key in empty.fields if key not in counters.values()},
+        **dict(added),
+    }
+
+    def counter_name(column: str) -> str:
+        new = f"n{column}"
+        while new in empty.fields or new in added:  # a vector `Jet` beside a number `nJet`
+            new += "_"
+        return counters.get(column, new)
+
+    made = file.mktree(name, types, title=title, counter_name=counter_name)
+    return lambda chunk: made.extend({key: chunk[key] for key in types}) if _any(chunk) else None
+
+
+def _any(chunk: Mapping[str, Any]) -> bool:
+    return bool(len(next(iter(chunk.values()))))
+
+
+def _counters(tree: Tree, added: Mapping[str, Any]) -> dict[str, str]:
+    """Name the counters that the branches of a TTree share, to have them shared in the copy."""
+    if tree.format != "root" or not isinstance(tree, RootTree):
+        return {}
+    return {
+        branch.name: branch.count_branch.name
+        for branch in leaves_of(tree.source).values()
+        if branch.count_branch is not None and branch.name not in added
+    }
+
+
+def _compare(
+    tree: Tree, output: FilePath, name: str | None, scores: Feed | None, advice: str
+) -> None:
+    """Compare a copy with the input; uproot has written wrong counts without an error."""
+    paths = _kept(tree, scores)
+    # Only types may differ: counters become int32, vectors arrays.
+    same: dict[str, Any] = {
+        "equal_nan": True,
+        "dtype_exact": False,
+        "same_content_types": False,
+        "check_parameters": False,
+        "check_regular": False,
+    }
+    with open_tree(output, name) as copy:
+        for start, stop in tree.chunks(paths):
+            old, new = tree.read(paths, start, stop), copy.read(paths, start, stop)
+            for column in old.fields:
+                if not ak.array_equal(old[column], new[column], **same):
+                    raise FileError(
+                        f"{tree.path}: {tree.name}/{column} was not copied correctly. {advice}"
+                    )
+
+
+def _unwritable(tree: Tree, target: str) -> list[str]:
+    """List the columns that cannot be written, with their types."""
+    types = tree.types()
+    names = Counter(path[-1] for path in types)
+    refused = []
+    for path, kind in types.items():
+        known = _fits_ttree(kind) if target == "root" else _fits(kind)
+        # Of two parts with the same name, as in muon/pt and jet/pt, only one would be left.
+        if known and not (target == "root" and (len(path) > 1 or names[path[-1]] > 1)):
+            continue
+        shown = kind
+        if isinstance(tree, RootTree):
+            shown = tree.source[
+                "/".join(path) if tree.format == "root" else ".".join(path)
+            ].typename
+        refused.append(f"{tree.name}/{'/'.join(path)} ({shown})")
+    return refused
+
+
+def _fits_ttree(kind: Any) -> bool:
+    """Whether it is a number or a list of numbers, or has fixed dimensions but is not jagged."""
+    if isinstance(kind, ak.types.ListType) and not kind.parameters:
+        # uproot writes `var * 3 * float32` with wrong counts.
+        kind = None if isinstance(kind.content, ak.types.RegularType) else kind.content
+    while isinstance(kind, ak.types.RegularType) and not kind.parameters:
+        kind = kind.content
+    return (
+        isinstance(kind, ak.types.NumpyType) and not kind.parameters and kind.primitive in _NUMBERS
+    )
+
+
+def _fits(kind: Any) -> bool:
+    """Whether an RNTuple and a Parquet file can hold it, as uproot and awkward write them."""
+    if isinstance(kind, ak.types.NumpyType):
+        return kind.primitive in _NUMBERS
+    if isinstance(kind, ak.types.RecordType):
+        return not kind.is_tuple and bool(kind.contents) and all(map(_fits, kind.contents))
+    if isinstance(kind, (ak.types.ListType, ak.types.RegularType, ak.types.OptionType)):
+        return _fits(kind.content)
+    return False
