@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from tracksets.blocks import Shape, pack_parts
+from tracksets.devices import check_fork
 from tracksets.errors import DataError, ModelError
 from tracksets.features import JaggedInputs, jagged_inputs
 from tracksets.fields import Columns, Fields
@@ -89,6 +90,8 @@ class Scorer:
         ------
         DataError
             If a branch is missing or holds what the inputs cannot take.
+        ProcessError
+            In a process that was forked after JAX had computed.
         """
         if not isinstance(events, ak.Array):
             raise DataError(f"events must be an awkward array, not {type(events).__name__}")
@@ -125,6 +128,7 @@ class Scorer:
         Parts of any length fill whole blocks, and how the events are shared out among them does
         not change a score.
         """
+        check_fork()
         functions, state = compiled(self.architecture), _device_state(self)
         waiting: deque[tuple[Any, int]] = deque()
         results = [np.empty((0, self.task.outputs), np.float32)]
