@@ -22,6 +22,7 @@ def test_one_family(kind):
         (errors.NonFiniteError, errors.DataError),
         (errors.FileError, OSError),
         (errors.ModelError, ValueError),
+        (errors.ProcessError, RuntimeError),
         (errors.MissingExtraError, ImportError),
     ],
 )

@@ -12,6 +12,7 @@ from tracksets._version import __version__
 if TYPE_CHECKING:
     from tracksets.blocks import Block, pack, unpack
     from tracksets.config import Config
+    from tracksets.devices import limit_threads
     from tracksets.errors import TracksetsError
     from tracksets.fitting import Training
     from tracksets.inputs import Collection, Inputs
@@ -33,6 +34,7 @@ _HOMES = {
     "Training": "fitting",
     "fit": "training",
     "label": "labelling",
+    "limit_threads": "devices",
     "load": "scorer",
     "pack": "blocks",
     "pool": "pooling",
@@ -54,6 +56,7 @@ __all__ = (
     "__version__",
     "fit",
     "label",
+    "limit_threads",
     "load",
     "pack",
     "pool",

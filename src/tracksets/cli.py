@@ -128,14 +128,12 @@ def label(
             "a friend tree; friend: scores and event identifiers only."
         ),
     ] = "branch",
-    format: Annotated[
+    format: Annotated[  # noqa: A002  # as the option is called
         str | None,
         typer.Option(help="root, rntuple or parquet; by default that of the input."),
     ] = None,
     field: Annotated[str, typer.Option(help="Name of the score's branch.")] = "score",
-    tree: Annotated[
-        str | None, typer.Option(help="The tree, if the files have several.")
-    ] = None,
+    tree: Annotated[str | None, typer.Option(help="The tree, if the files have several.")] = None,
     select: Annotated[
         str | None,
         typer.Option(

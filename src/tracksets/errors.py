@@ -15,6 +15,7 @@ __all__ = (
     "MissingExtraError",
     "ModelError",
     "NonFiniteError",
+    "ProcessError",
     "TracksetsError",
     "near_misses",
 )
@@ -51,6 +52,10 @@ class FileError(TracksetsError, OSError):
 
 class ModelError(TracksetsError, ValueError):
     """A model file is not what it should be."""
+
+
+class ProcessError(TracksetsError, RuntimeError):
+    """A process cannot compute, or not in the way that was asked."""
 
 
 class MissingExtraError(TracksetsError, ImportError):

@@ -4,7 +4,7 @@ import os
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -111,7 +111,7 @@ def label(
     output: str | os.PathLike[str],
     *,
     mode: Mode = "branch",
-    format: Format | None = None,
+    format: Format | None = None,  # noqa: A002  # as the option is called
     field: str = "score",
     tree: str | None = None,
     select: str | None = None,
@@ -235,14 +235,12 @@ def _scorers(model: Any, field: str) -> Scorers:
     return scorers
 
 
-def _outputs(
-    sources: list[str], output: str, format: Format | None
-) -> Iterator[tuple[str, Path]]:
+def _outputs(sources: list[str], output: str, kind: Format | None) -> Iterator[tuple[str, Path]]:
     """Pair every input with its output; refuse collisions before anything is written."""
     taken: dict[Path, str] = {}
     for number, source in enumerate(sources):
         path, _ = split_name(source)
-        target = _output(path, output, number, format)
+        target = _output(path, output, number, kind)
         if target in taken:
             raise FileError(
                 f"{taken[target]} and {source} would both become {target}; label them into "
@@ -256,11 +254,11 @@ def _outputs(
         yield source, target
 
 
-def _output(path: str, output: str, number: int, format: Format | None) -> Path:
+def _output(path: str, output: str, number: int, kind: Format | None) -> Path:
     source = Path(path)
     ending = source.suffix
-    if format is not None and is_parquet(path) != (format == "parquet"):
-        ending = ".parquet" if format == "parquet" else ".root"
+    if kind is not None and is_parquet(path) != (kind == "parquet"):
+        ending = ".parquet" if kind == "parquet" else ".root"
     if "{" not in output and "}" not in output:
         return Path(output) / (source.stem + ending)
     values = {

@@ -93,8 +93,7 @@ def label_file(scorers: Scorers, job: Job) -> Labelled:
 
 
 def branches_of(field: str, scorer: Scorer) -> list[str]:
-    """Name the branches of a scorer: `score`, or `score_b` for a class; of `log(pt)`,
-    `score_log_pt_`.
+    """Name the branches of a scorer: `score`; `score_b` of a class, `score_log_pt_` of a target.
 
     Raises
     ------
@@ -117,7 +116,14 @@ def _label(scorers: Scorers, job: Job) -> Labelled:
         replaced = job.force or _is_ours(job.output, notes)
         counted: list[int] = []
         with appearing(job.output, force=replaced) as new:
-            _write(scorers, tree, new, job, {each.key: each.model_dump_json() for each in notes}, counted)
+            _write(
+                scorers,
+                tree,
+                new,
+                job,
+                {each.key: each.model_dump_json() for each in notes},
+                counted,
+            )
         return replace(done, selected=sum(counted))
 
 

@@ -112,9 +112,9 @@ def run_on_dask(scorers: Scorers, jobs: Sequence[Job], cluster: Any) -> Iterator
                 if future.status == "finished":
                     yield from future.result()
                 else:  # `_label_part` raises nothing: its workers died
-                    error = future.exception()
+                    cause = future.exception()
                     for job in tasks[future]:
-                        reason = f"{_DIED}: {type(error).__name__}: {error}"
+                        reason = f"{_DIED}: {type(cause).__name__}: {cause}"
                         yield Labelled(job.source, job.output, error=reason)
                 future.release()
         finally:

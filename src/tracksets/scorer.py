@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from tracksets.blocks import Shape, pack_parts
+from tracksets.devices import check_fork
 from tracksets.errors import DataError, ModelError
 from tracksets.features import JaggedInputs, jagged_inputs
 from tracksets.fields import Columns, Fields
@@ -89,6 +90,8 @@ class Scorer:
         ------
         DataError
             If a branch is missing or holds what the inputs cannot take.
+        ProcessError
+            In a process that was forked after JAX had computed.
         """
         if not isinstance(events, ak.Array):
             raise DataError(f"events must be an awkward array, not {type(events).__name__}")
@@ -133,6 +136,7 @@ class Scorer:
 
         The same scores as those of `score_parts`, in memory that does not grow with the events.
         """
+        check_fork()
         functions, state = compiled(self.architecture), _device_state(self)
         waiting: deque[tuple[Any, int]] = deque()
 

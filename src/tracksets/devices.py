@@ -1,0 +1,91 @@
+"""Processes and cores: how many threads JAX takes, and that it does not survive a fork.
+
+JAX starts its threads when it first computes, and keeps them for the life of the process.
+"""
+
+import os
+import sys
+
+from tracksets.errors import ConfigError, ProcessError
+
+__all__ = ("check_fork", "limit_threads")
+
+_VARIABLE = "NPROC"
+"""What XLA reads, when JAX first computes, as the size of its pool of threads on CPUs."""
+
+
+def limit_threads(n: int) -> None:
+    """Bound the threads that JAX computes with on CPUs, in this process and those it starts.
+
+    Call it before the first score, training or other computation with JAX; importing tracksets,
+    loading and unpickling a scorer are none. Where the scheduler binds the process to some cores,
+    JAX takes one thread for each of them without being told.
+
+    Parameters
+    ----------
+    n
+        Threads; 1 for workers that have one core each.
+
+    Raises
+    ------
+    ConfigError
+        If it is not a positive number.
+    ProcessError
+        If JAX has computed in this process already, with another number of threads.
+
+    Examples
+    --------
+    >>> limit_threads(1)                                    # doctest: +SKIP
+    """
+    if n < 1:
+        raise ConfigError(f"JAX cannot compute with {n} threads; ask for 1 or more")
+    if _started() and os.environ.get(_VARIABLE) != str(n):
+        raise ProcessError(
+            f"JAX has computed in this process already, with its threads started, so that {n} "
+            "can't be made their number; call limit_threads before anything is computed, or set "
+            f"the environment variable {_VARIABLE}={n} before Python starts"
+        )
+    os.environ[_VARIABLE] = str(n)
+
+
+def check_fork() -> None:
+    """Refuse to compute in a process that was forked from one where JAX had computed.
+
+    The child has JAX's locks, but not the threads that would release them: it would hang.
+
+    Raises
+    ------
+    ProcessError
+        If this is such a process, and tracksets was imported before the fork.
+    """
+    if _Fork.lost:
+        raise ProcessError(
+            f"process {os.getpid()} was forked from one where JAX had computed already, and would "
+            "hang; start workers with loky or Dask, or from "
+            "multiprocessing.get_context('spawn') or 'forkserver'"
+        )
+
+
+def _started() -> bool:
+    """Whether JAX has computed in this process; JAX has no public way to say without doing so."""
+    started = getattr(sys.modules.get("jax._src.xla_bridge"), "backends_are_initialized", None)
+    return started is not None and bool(started())
+
+
+class _Fork:
+    """What the last fork of this process, or of those it comes from, has done to JAX."""
+
+    parent_had_started = False
+    lost = False
+
+    @classmethod
+    def before(cls) -> None:
+        cls.parent_had_started = _started()
+
+    @classmethod
+    def in_child(cls) -> None:
+        cls.lost = cls.lost or cls.parent_had_started
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which cannot fork
+    os.register_at_fork(before=_Fork.before, after_in_child=_Fork.in_child)
