@@ -57,11 +57,11 @@ def shared_data() -> Callable[[str], Path]:
 @pytest.fixture(scope="session")
 def root() -> Iterator[Any]:
     """Return real ROOT, quiet, or skip the test."""
-    from tracksets import writing
+    from tracksets import pyroot
 
-    if not writing.has_root():
+    if not pyroot.has_root():
         pytest.skip("ROOT is not installed")
-    module = writing._root()
+    module = pyroot._root()
     level, module.gErrorIgnoreLevel = module.gErrorIgnoreLevel, module.kFatal
     yield module
     module.gErrorIgnoreLevel = level

@@ -193,7 +193,6 @@ MISTAKES = {
         "no mode 'appendix': did you mean 'append'",
     ),
     "bad name": ("label model.safetensors a.root -o out --field a/b", "name of a branch"),
-    "output exists": ("label model.safetensors a.root b.root -o in_the_way", "exists already"),
     "output is the input": ("label model.safetensors a.root -o .", "is the input itself"),
     "model exists": ("train train.toml -o model.safetensors", "exists already.*--force"),
     "model is a folder": ("train train.toml -o in_the_way", "is a folder"),

@@ -20,10 +20,10 @@ Chunk = Mapping[str, NDArray[Any]]
 class Digest:
     """The number of values of each column and a hash of their bytes; the same for any chunks."""
 
-    def __init__(self, names: Iterable[str]) -> None:
+    def __init__(self, types: Mapping[str, Any]) -> None:
         self.n_event = 0
-        self._types: dict[str, Any] = {}
-        self._hashes = {name: blake2b(digest_size=16) for name in names}
+        self._types = {name: np.dtype(kind) for name, kind in types.items()}
+        self._hashes = {name: blake2b(digest_size=16) for name in types}
 
     def update(self, chunk: Chunk) -> None:
         """Add the next events."""
@@ -38,7 +38,7 @@ class Digest:
             name
             for name, digest in self._hashes.items()
             if digest.digest() != other._hashes[name].digest()
-            or self._types.get(name) != other._types.get(name)
+            or self._types[name] != other._types[name]
         ]
 
 

@@ -1,4 +1,7 @@
-"""Progress for people, in a terminal or a notebook: one line per running job."""
+"""Progress for people, in a terminal or a notebook: one line per running job.
+
+It goes to the standard error stream, so that what a command prints can be piped.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +15,7 @@ def epochs_bar(epochs: int, show: bool = True) -> Iterator[Callable[[dict[str, f
     if not show:
         yield lambda _entry: None
         return
+    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
@@ -21,7 +25,7 @@ def epochs_bar(epochs: int, show: bool = True) -> Iterator[Callable[[dict[str, f
         TextColumn("{task.fields[losses]}"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns) as progress:
+    with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task("", total=epochs, losses="compiling")
 
         def on_epoch(entry: dict[str, float]) -> None:
@@ -39,6 +43,7 @@ def files_bar(what: str, files: int, show: bool = True) -> Iterator[Callable[[in
     if not show:
         yield lambda _n: None
         return
+    from rich.console import Console
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -57,7 +62,7 @@ def files_bar(what: str, files: int, show: bool = True) -> Iterator[Callable[[in
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns) as progress:
+    with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task(what, total=files, events=0)
 
         def advance(n: int) -> None:

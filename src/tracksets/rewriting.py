@@ -5,7 +5,7 @@ format cannot hold is refused by name, and the copy is compared with the input.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -81,12 +81,10 @@ def _rewrite_root(
     tree: Tree, output: FilePath, scores: Feed, notes: Mapping[str, str], target: str, advice: str
 ) -> None:
     name = name_in_root(tree)
-    others: list[RootTree] = []
     objects: dict[str, Any] = {}
     refused = _unwritable(tree, target)
     if isinstance(tree, RootTree):
-        others = [each for each in root_trees(tree.path) if each.name != name]
-        for each in others:
+        for each in _others(tree):
             refused += _unwritable(each, each.format)
         with uproot.open({tree.path: None}) as source:
             trees = trees_of(source)
@@ -99,14 +97,20 @@ def _rewrite_root(
                     refused.append(f"{key} ({kind})")
     _refuse(tree, refused, advice)
     with uproot.recreate(output) as file:
-        for key, each in {**objects, **notes}.items():
-            file[key] = each
+        for key, made in {**objects, **notes}.items():
+            file[key] = made
         _copy(tree, scores, _new_tree(file, name, tree, scores.types, target))
-        for each in others:
+        for each in _others(tree):
             _copy(each, None, _new_tree(file, each.name, each, {}, each.format))
     _compare(tree, output, name, scores, advice)
-    for each in others:
+    for each in _others(tree):
         _compare(each, output, each.name, None, advice)
+
+
+def _others(tree: Tree) -> Iterator[RootTree]:
+    """Open the other trees of a file, in turn."""
+    if isinstance(tree, RootTree):
+        yield from (each for each in root_trees(tree.path) if each.name != name_in_root(tree))
 
 
 def _kept(tree: Tree, scores: Feed | None) -> list[Path]:

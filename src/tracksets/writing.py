@@ -250,6 +250,8 @@ def _verify(
     every: bool = True,
 ) -> None:
     """Read the scores back: a full disk or a failed write must not pass for an output."""
+    for _ in scores:  # there must be none left
+        pass
     expected = tree.n_event if every else scores.digest.n_event
     problem = ""
     if scores.digest.n_event != expected:
@@ -265,8 +267,8 @@ def _verify(
                     events = written.read(paths, start, stop)
                     back.update({key: ak.to_numpy(events[key]) for key in scores.types})
                 for key in back.different(scores.digest)[:1]:
-                    problem = f"the values of {key} differ"
+                    problem = problem or f"the values of {key} differ"
     except FileError as error:
-        problem = str(error)
+        problem = problem or str(error)
     if problem:
         raise FileError(f"the labelled copy of {tree.path} was not written correctly: {problem}")
