@@ -57,7 +57,8 @@ def appearing(path: str | os.PathLike[str], *, force: bool = False) -> Iterator[
 def _locked(path: Path) -> tuple[Path, int]:
     """Make an empty temporary file that no other process writes; the lock ends with the process."""
     # Not tempfile's: its files are private, and the umask can't be asked for without changing it.
-    temporary = path.parent / f".{path.name}.partial"
+    # The ending stays: by it, readers tell formats apart.
+    temporary = path.with_name(f".{path.stem}.partial{path.suffix}")
     while True:
         lock = os.open(temporary, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -72,7 +73,8 @@ def _locked(path: Path) -> tuple[Path, int]:
         except OSError:  # a file system without locks: a name that no one else has
             os.close(lock)
             temporary.unlink(missing_ok=True)
-            temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.partial"
+            own = f".{path.stem}.{secrets.token_hex(4)}.partial{path.suffix}"
+            temporary = path.with_name(own)
             return temporary, os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
         os.close(lock)
 

@@ -148,6 +148,12 @@ def _provenance(field: str, scorer: Scorer, tree: Tree, job: Job) -> Provenance:
     )
 
 
+def _carried(tree: Tree, job: Job) -> list[Provenance]:
+    """List what the input says of scores in it, if its tree goes into a file of another format."""
+    changes = job.mode == "branch" and job.format not in (None, tree.format)
+    return provenances(tree.path) if changes else []
+
+
 def _found(output: Path, notes: Sequence[Provenance]) -> list[tuple[Provenance, Provenance]]:
     """Pair what an output that exists says of itself with what it would say if made anew."""
     if not output.is_file():

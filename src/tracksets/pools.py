@@ -108,7 +108,7 @@ def run_on_dask(scorers: Scorers, jobs: Sequence[Job], cluster: Any) -> Iterator
         futures = client.map(_label_part, parts, scorers=model, pure=False)
         tasks = dict(zip(futures, parts, strict=True))
         try:
-            for future in distributed.as_completed(futures):
+            for future in distributed.as_completed(futures, loop=client.loop):
                 if future.status == "finished":
                     yield from future.result()
                 else:  # `_label_part` raises nothing: its workers died
