@@ -3,7 +3,7 @@
 import sys
 from importlib import import_module
 
-BENCHMARKS = ("scoring", "real_data")
+BENCHMARKS = ("scoring", "real_data", "labelling")
 
 
 def main() -> None:

@@ -28,23 +28,23 @@ NETWORKS = {
 }
 
 
-def scorer(model: Model) -> Scorer:
+INPUTS = Inputs(collections={"Track": Collection(features=tuple("abcdef"[: samples.N_FEATURE]))})
+
+
+def scorer(model: Model, inputs: Inputs = INPUTS, shape: Shape | None = None) -> Scorer:
     """Make a scorer with random weights."""
-    inputs = Inputs(
-        collections={"Track": Collection(features=tuple("abcdef"[: samples.N_FEATURE]))}
-    )
     architecture = Architecture(
         model=model, tracks=tuple(inputs.widths.items()), event=0, outputs=1
     )
     functions = compiled(architecture)
     arrays = functions.to_arrays(nnx.state(functions.new(1)))
     task = Task(kind="binary", names=("background", "signal"))
-    return Scorer(inputs, model, task, arrays, Shape({"Track": 16384}, 512))
+    return Scorer(inputs, model, task, arrays, shape or Shape({"Track": 16384}, 512))
 
 
-def flops(model: Model, n_track: int, n_event: int) -> float:
+def flops(model: Model, n_track: int, n_event: int, n_feature: int = samples.N_FEATURE) -> float:
     """Count the operations of the matrix products."""
-    phi = [samples.N_FEATURE, *model.phi]
+    phi = [n_feature, *model.phi]
     rho = [model.phi[-1], *model.rho, 1]
     per_track = sum(a * b for a, b in itertools.pairwise(phi))
     per_event = sum(a * b for a, b in itertools.pairwise(rho))

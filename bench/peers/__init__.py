@@ -1,0 +1,1 @@
+"""How others score files of jets: each a program of its own."""

@@ -1,0 +1,5 @@
+"""The command line, as `python -m tracksets`."""
+
+from tracksets.cli import main
+
+main()
