@@ -35,7 +35,7 @@ def write_jets(path: Path, n_event: int, seed: int = 1) -> Path:
     types = dict.fromkeys(BRANCHES, "var * float32")
     with uproot.recreate(path) as file:
         tree = file.mktree(
-            "Events", {**types, "event": "u8", "label": "i4"}, counter_name=lambda _: "npart"
+            "Events", {**types, "event": "i8", "label": "i4"}, counter_name=lambda _: "npart"
         )
         for start in range(0, n_event, CHUNK):
             n = min(CHUNK, n_event - start)
@@ -51,7 +51,7 @@ def write_jets(path: Path, n_event: int, seed: int = 1) -> Path:
                 name: ak.unflatten(each.astype(np.float32), counts)
                 for name, each in zip(BRANCHES, values, strict=True)
             }
-            event = np.arange(start, start + n, dtype=np.uint64)
+            event = np.arange(start, start + n)
             label = random.integers(0, 2, n, dtype=np.int32)
             tree.extend({**columns, "event": event, "label": label})
     return path
