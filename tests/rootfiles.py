@@ -13,6 +13,7 @@ from helpers import BINARY, MODEL, random_arrays
 
 from tracksets.blocks import Shape
 from tracksets.inputs import Collection, Inputs
+from tracksets.network import Model
 from tracksets.reading import leaves_of
 from tracksets.scorer import Scorer
 from tracksets.targets import Task
@@ -24,13 +25,13 @@ TOY = Inputs(collections={"Track": Collection(features=["pt"])})
 MODES = ("branch", "append", "friend")
 
 
-def scorer_for(inputs: Inputs, task: Task = BINARY) -> Scorer:
+def scorer_for(inputs: Inputs, task: Task = BINARY, model: Model = MODEL, seed: int = 0) -> Scorer:
     """Make a scorer with random parameters."""
     shape = Shape(dict.fromkeys(inputs.collections, 8192), 128)
-    blank = Scorer(inputs, MODEL, task, {}, shape)
-    arrays = random_arrays(blank.architecture)
+    blank = Scorer(inputs, model, task, {}, shape)
+    arrays = random_arrays(blank.architecture, seed)
     arrays["out.kernel"] *= 0.01  # sums over many tracks would all give 0 or 1
-    return Scorer(inputs, MODEL, task, arrays, shape)
+    return Scorer(inputs, model, task, arrays, shape)
 
 
 def toy_events(n_event: int, seed: int = 0) -> ak.Array:
@@ -58,6 +59,32 @@ def write_rntuple(path: Path, n_event: int = 20, seed: int = 0) -> Path:
     """Write toy events as an RNTuple: `Track.pt`, `event`."""
     with uproot.recreate(path) as file:
         file["Events"] = toy_events(n_event, seed)
+    return path
+
+
+def write_nano(path: Path, sample_data: Path) -> Path:
+    """Write events of the sample data as NanoAOD would: tracks as jets, the harder ones as muons.
+
+    Each muon refers to a jet, so that NanoEvents has a cross-reference to follow.
+    """
+    names = {"pt": "pt", "eta": "eta", "phi": "phi", "charge": "charge", "d0": "dxy"}
+    with uproot.open(f"{sample_data}/events.root:Events") as tree:
+        events = tree.arrays()
+    tracks = ak.zip({new: events[f"Track_{old}"] for old, new in names.items()})
+    tracks["mass"] = ak.full_like(tracks.pt, 0.13957)
+    index = ak.local_index(tracks.pt, axis=1)
+    tracks["jetIdx"] = ak.values_astype(ak.where(index % 3 == 0, -1, index), np.int32)
+    jets = tracks[["pt", "eta", "phi", "mass"]]
+    muons = tracks[tracks.pt > 3]
+    columns = {
+        **{name: events[name] for name in ("run", "luminosityBlock", "event", "genWeight")},
+        **{f"PV_{name}": events.PV_z * factor for name, factor in (("x", 0), ("y", 0), ("z", 1))},
+        "Jet": jets,
+        "Muon": muons,
+    }
+    with uproot.recreate(path) as file:
+        types = {name: ak.type(column).content for name, column in columns.items()}
+        file.mktree("Events", types).extend(columns)
     return path
 
 

@@ -33,11 +33,9 @@ def number(pattern: str, text: str) -> float:
 
 
 def test_every_example_is_tested() -> None:
-    here = Path(__file__)
-    # Examples on files that the repository does not have are tested with those files.
-    tests = "".join(
-        each.read_text(encoding="utf-8") for each in (here, here.with_name("test_real_data.py"))
-    )
+    # Examples that need more than the sample data are tested beside what they show.
+    files = Path(__file__).parent.glob("test_*.py")
+    tests = "".join(each.read_text(encoding="utf-8") for each in files)
     assert all(f'"{path.name}"' in tests for path in EXAMPLES.glob("*.py"))
 
 

@@ -159,6 +159,27 @@ def test_errors_name_the_column():
         Columns(ak.Array([{"Track": {"name": "a"}}])).of(TRACK)("name")
 
 
+def test_counting_reads_no_values():
+    def never():
+        raise AssertionError("a column was read to count its tracks")
+
+    form = ak.Array([{"Track": [{"eta": 1.0, "pt": 2.0}]}]).layout.form_with_key("{id}")
+    buffers = {"1-offsets": np.array([0, 2, 2, 3]), "3-data": never, "4-data": never}
+    events = ak.from_buffers(form, 3, buffers, buffer_key="{form_key}-{attribute}")
+    assert Fields.of(events).find("nTrack").paths == {"nTrack": ("Track", "pt")}
+    assert Columns(events).of()("nTrack").values.tolist() == [2, 0, 1]
+    assert Columns(events).window(1, 3).of()("nTrack").values.tolist() == [0, 1]
+    with pytest.raises(AssertionError, match="was read"):
+        Columns(events).of()("Track_pt")
+
+
+def test_counting_what_cannot_be_counted():
+    with pytest.raises(DataError, match=r"PV\.z counts tracks, but has one number per event"):
+        Columns(ak.Array({"PV": [{"z": 1.0}]})).of()("nPV")
+    with pytest.raises(DataError, match=r"Track\.pt: 1 event\(s\) missing"):
+        Columns(ak.Array({"Track": [[{"pt": 1.0}], None]})).of()("nTrack")
+
+
 NANO = Inputs(
     collections={
         "Muon": Collection(features=["log(pt)", "eta", "px", "energy", "charge"], select="pt > 4"),

@@ -1,3 +1,5 @@
+import threading
+
 import jax
 import numpy as np
 import pytest
@@ -171,3 +173,22 @@ def test_compiled_once_for_an_architecture():
 def test_bad_model(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         Model(**options)
+
+
+def test_threads_that_start_together_compile_once():
+    for width in range(20, 25):
+        architecture = architecture_of(outputs=1, phi=[width])
+        start, found = threading.Barrier(8), []
+
+        def run_here(architecture=architecture, start=start, found=found):
+            start.wait()
+            found.append(run(architecture, flat_inputs(COUNTS, WIDTHS, event=2)))
+
+        threads = [threading.Thread(target=run_here) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(found) == 8
+        assert all(np.array_equal(each, found[0]) for each in found)
+        assert compiled(architecture).traces == 1

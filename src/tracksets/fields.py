@@ -177,7 +177,9 @@ class Fields:
         """Find a column of the collection `Track` that `nTrack` counts, as NanoEvents hides it."""
         if not name.startswith("n"):
             return None
-        return next((path for path in self.paths if len(path) > 1 and path[0] == name[1:]), None)
+        known = [path for path in self.paths if len(path) > 1 and path[0] == name[1:]]
+        # Any of them will do; the one that is most probably needed anyway.
+        return next((path for path in known if path[1:] == ("pt",)), known[0] if known else None)
 
     def _coordinates(self, naming: Naming, needed: int) -> dict[str, Path]:
         """Find the coordinates that a property needs (see _VECTOR), or nothing."""
@@ -243,7 +245,7 @@ class Columns:
         return part
 
     def array(self, path: Path) -> ak.Array:
-        """Return a column as it is stored; a virtual one is read now, and nothing else is."""
+        """Return a column as it is stored; a virtual one is not read yet."""
         return self._array(path)
 
     def of(self, naming: Naming | None = None) -> Callable[[str], Column]:
@@ -254,7 +256,7 @@ class Columns:
             if found.quantity is None:
                 return self.read(*found.paths.values())
             if found.quantity == "count":
-                return _count(self.read(*found.paths.values()))
+                return self._count(*found.paths.values())
             return _four_vector(
                 found.quantity, {key: self.read(path) for key, path in found.paths.items()}
             )
@@ -273,17 +275,18 @@ class Columns:
             self._read[path] = column(self.array(path), ".".join(path))
         return self._read[path]
 
+    def _count(self, path: Path) -> Column:
+        """Count the tracks of a column, without reading their values."""
+        array, name = self.array(path), ".".join(path)
+        if array.ndim < 2:
+            raise DataError(f"{name} counts tracks, but has one number per event")
+        return column(ak.num(array, axis=1), name)
+
 
 def _take(events: ak.Array, path: Path) -> ak.Array:
     for name in path:
         events = events[name]
-    return ak.materialize(events)
-
-
-def _count(tracks: Column) -> Column:
-    if tracks.axis is None:
-        raise DataError("an array that counts tracks, but has none")
-    return Column(tracks.axis.counts)
+    return events
 
 
 def _four_vector(quantity: str, coordinates: dict[str, Column]) -> Column:

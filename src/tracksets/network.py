@@ -6,6 +6,7 @@ Particle Flow Network of Komiske, Metodiev, Thaler, JHEP 01 (2019) 121 (arXiv:18
 
 from collections.abc import Callable, Mapping
 from functools import cached_property, lru_cache, partial
+from threading import Lock
 from typing import Annotated, Any, Literal
 
 import jax
@@ -277,11 +278,15 @@ class Compiled:
         )
 
 
-@lru_cache(maxsize=64)
 def compiled(architecture: Architecture) -> Compiled:
     """Return the compiled functions of an architecture, the same ones for the same architecture.
 
     They live at module level so that a scorer that is unpickled for every chunk of data, as coffea
     does, finds them compiled.
     """
-    return Compiled(architecture)
+    with _making:  # threads that start together must not each make and compile their own
+        return _compiled(architecture)
+
+
+_making = Lock()
+_compiled = lru_cache(maxsize=64)(Compiled)
