@@ -61,9 +61,8 @@ def onnx_bytes(scorer: Scorer, metadata: str) -> bytes:
         tracks, counts = f"tracks.{name}", f"counts.{name}"
         inputs.append(_value(tracks, TensorProto.FLOAT, f"n_{name}", width))
         inputs.append(_value(counts, TensorProto.INT64, "n_event"))
-        latent = network.dense(
-            network.scaled(tracks, f"scaling.{name}"), f"phi.{name}", len(model.phi)
-        )
+        scaled = network.scaled(graph.checked(tracks, counts), f"scaling.{name}")
+        latent = network.dense(scaled, f"phi.{name}", len(model.phi))
         events = Events(graph, latent, counts, model.phi[-1])
         parts += [_known(POOLINGS, "pooling", how)(events) for how in model.pool]
     if architecture.event:

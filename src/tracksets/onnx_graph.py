@@ -47,6 +47,17 @@ class Graph:
         """Fill a tensor of a shape that is known when the graph runs."""
         return self("ConstantOfShape", shape, value=helper.make_tensor("", kind, [1], [value]))
 
+    def total(self, counts: str) -> str:
+        """Sum counts; shape (1,)."""
+        return self("ReduceSum", counts, self.constant([0]), keepdims=1)
+
+    def checked(self, tracks: str, counts: str) -> str:
+        """Return the tracks; the graph fails if there are more or fewer than the counts say.
+
+        Splitting them into one part does it, and no optimiser takes that away.
+        """
+        return self("Split", tracks, self.total(counts), axis=0)
+
     def owners(self, counts: str, total: str) -> str:
         """Number the owner of each element: counts [2, 0, 1] give [0, 0, 2]."""
         ends = self("CumSum", counts, self.constant(0))
@@ -75,20 +86,17 @@ class Events:
     latent
         float32, shape (n_track, width).
     counts
-        int64, shape (n_event,). The graph fails if their sum isn't the number of tracks.
+        int64, shape (n_event,).
     width
         Of the latent.
     """
 
     def __init__(self, graph: Graph, latent: str, counts: str, width: int) -> None:
         g = self.graph = graph
-        self.counts, self.width = counts, width
-        n_track = g("ReduceSum", counts, g.constant([0]), keepdims=1)
-        # A reshape to the shape that it has anyway, to fail where the counts are wrong.
-        self.latent = g("Reshape", latent, g("Concat", n_track, g.constant([width]), axis=0))
+        self.latent, self.counts, self.width = latent, counts, width
         size, one = g.constant([_GROUP]), g.constant([1])
         groups = g("Div", g("Add", counts, g.constant([_GROUP - 1])), size)
-        n_group = g("ReduceSum", groups, g.constant([0]), keepdims=1)
+        n_group = g.total(groups)
         self.owners = g.owners(groups, n_group)
         number = g("Range", g.constant(0), g("Squeeze", n_group), g.constant(1))
         before = g("Mul", g("Sub", number, g("Gather", g.starts(groups), self.owners)), size)
@@ -97,7 +105,9 @@ class Events:
         places = g.constant(np.arange(_GROUP)[None, :])
         tracks = g("Add", g("Unsqueeze", first, one), places)
         # What a group lacks is taken from a row of padding behind the last track.
-        self.tracks = g("Where", g("Less", places, g("Unsqueeze", left, one)), tracks, n_track)
+        self.tracks = g(
+            "Where", g("Less", places, g("Unsqueeze", left, one)), tracks, g.total(counts)
+        )
 
     def reduced(self, how: Literal["add", "max"], start: float) -> str:
         """Reduce the latents of each event; those without tracks get `start`."""
