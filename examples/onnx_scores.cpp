@@ -3,7 +3,7 @@
 // The model is that of sample_data/train.toml, as `tracksets export` writes it. Prints the number
 // and the score of each event.
 //
-// Build it against ROOT and ONNX Runtime 1.14 or newer, and run it:
+// Build it against ROOT and ONNX Runtime 1.15 or newer, and run it:
 //
 //   g++ -O2 -std=c++17 examples/onnx_scores.cpp -o onnx_scores $(root-config --cflags --libs)
 //       -I$ONNXRUNTIME/include -L$ONNXRUNTIME/lib -lonnxruntime
@@ -43,7 +43,8 @@ struct Inputs {
 // Refuse a model that wants to be fed with something else.
 void check(const Ort::Session& session) {
   Ort::AllocatorWithDefaultOptions allocator;
-  const auto text = session.GetModelMetadata().LookupCustomMetadataMapAllocated("tracksets", allocator);
+  const auto metadata = session.GetModelMetadata();
+  const auto text = metadata.LookupCustomMetadataMapAllocated("tracksets", allocator);
   const std::string about = text ? text.get() : "";
   for (const auto& wanted : expected)
     if (about.find(wanted) == std::string::npos)
@@ -51,20 +52,21 @@ void check(const Ort::Session& session) {
 }
 
 void score(Ort::Session& session, Inputs& inputs) {
-  if (inputs.counts.empty()) return;
   const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
+  // A tensor on the memory of a vector; nothing is copied.
+  const auto tensor = [&memory](auto& values, const std::vector<std::int64_t>& shape) {
+    return Ort::Value::CreateTensor(memory, values.data(), values.size(), shape.data(),
+                                    shape.size());
+  };
   const auto n_event = static_cast<std::int64_t>(inputs.counts.size());
   const auto n_track = static_cast<std::int64_t>(inputs.tracks.size()) / n_feature;
-  const std::array<std::int64_t, 2> of_tracks{n_track, n_feature};
-  const std::array<std::int64_t, 1> of_counts{n_event};
-  const std::array<std::int64_t, 2> of_event{n_event, 1};
   const std::array<const char*, 3> names{"tracks.Track", "counts.Track", "event"};
+  const std::array<Ort::Value, 3> values{tensor(inputs.tracks, {n_track, n_feature}),
+                                         tensor(inputs.counts, {n_event}),
+                                         tensor(inputs.event, {n_event, 1})};
   const char* output = "scores";
-  std::array<Ort::Value, 3> values{
-      Ort::Value::CreateTensor<float>(memory, inputs.tracks.data(), inputs.tracks.size(), of_tracks.data(), 2),
-      Ort::Value::CreateTensor<std::int64_t>(memory, inputs.counts.data(), inputs.counts.size(), of_counts.data(), 1),
-      Ort::Value::CreateTensor<float>(memory, inputs.event.data(), inputs.event.size(), of_event.data(), 2)};
-  const auto results = session.Run(Ort::RunOptions{}, names.data(), values.data(), values.size(), &output, 1);
+  const auto results =
+      session.Run(Ort::RunOptions{}, names.data(), values.data(), values.size(), &output, 1);
   const float* scores = results.front().GetTensorData<float>();
   for (std::size_t i = 0; i < inputs.numbers.size(); ++i)
     std::printf("%llu %.9g\n", inputs.numbers[i], scores[i]);
@@ -78,10 +80,12 @@ int main(int argc, char** argv) try {
   check(session);
 
   TFile file{argv[2]};
+  if (file.IsZombie()) throw std::runtime_error(std::string{"cannot open "} + argv[2]);
   TTreeReader reader{"Events", &file};
   TTreeReaderValue<ULong64_t> number{reader, "event"};
   TTreeReaderValue<float> pv_z{reader, "PV_z"};
-  TTreeReaderArray<float> pt{reader, "Track_pt"}, eta{reader, "Track_eta"}, phi{reader, "Track_phi"};
+  TTreeReaderArray<float> pt{reader, "Track_pt"}, eta{reader, "Track_eta"};
+  TTreeReaderArray<float> phi{reader, "Track_phi"};
   TTreeReaderArray<float> d0{reader, "Track_d0"}, d0_err{reader, "Track_d0_err"};
   TTreeReaderArray<int> charge{reader, "Track_charge"};
 
@@ -100,7 +104,9 @@ int main(int argc, char** argv) try {
     inputs.numbers.push_back(*number);
     if (inputs.counts.size() == batch) score(session, inputs);
   }
-  score(session, inputs);
+  if (!inputs.counts.empty()) score(session, inputs);
+  if (reader.GetEntryStatus() != TTreeReader::kEntryBeyondEnd)
+    throw std::runtime_error("could not read all events");
 } catch (const std::exception& error) {
   std::fprintf(stderr, "error: %s\n", error.what());
   return 1;

@@ -1,10 +1,12 @@
 """Exported files give the scorer's scores, whatever the sizes; what cannot be exported is refused."""
 
 import json
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 
 import awkward as ak
 import numpy as np
@@ -26,6 +28,7 @@ from hypothesis import strategies as st
 import tracksets as ts
 from tracksets import export as export_module
 from tracksets.blocks import Shape
+from tracksets.config import read_config
 from tracksets.errors import ConfigError, DataError, FileError, ModelError, TracksetsError
 from tracksets.export import export, metadata
 from tracksets.features import JaggedInputs, jagged_inputs
@@ -244,6 +247,13 @@ def test_metadata(tmp_path, suffix):
     assert about["event"] == {"features": ["PV_z", "nTrack > 3"], "fill": {"PV_z": 0.0}, "clip": {}}
     assert about["hash"] == scorer.hash
     assert [len(each["features"]) for each in about["collections"]] == [3, 1]
+
+
+def test_metadata_of_the_documentation(sample_data):
+    text = (Path(__file__).parents[1] / "docs" / "export.md").read_text(encoding="utf-8")
+    [shown] = re.findall(r"^```json\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    found = metadata(of_inputs(read_config(sample_data / "train.toml").inputs))
+    assert json.loads(shown) == {name: each for name, each in found.items() if name != "hash"}
 
 
 @pytest.mark.parametrize(

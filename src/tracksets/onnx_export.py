@@ -1,7 +1,7 @@
 """A scorer in, an ONNX graph of the same scores out; and ONNX Runtime to score with it.
 
 The graph takes flat tracks and counts of any number and is written node by node from the scorer's
-arrays. It needs operator set 18: ONNX Runtime 1.14 or newer.
+arrays. It needs operator set 18: ONNX Runtime 1.15 or newer.
 """
 
 import math
