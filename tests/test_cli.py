@@ -112,7 +112,7 @@ print([name for name in {HEAVY} if name in sys.modules])
     assert python(code).splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize("command", ["", "demo", "inspect", "train", "label", "evaluate"])
+@pytest.mark.parametrize("command", ["", "demo", "inspect", "train", "label", "export", "evaluate"])
 @pytest.mark.parametrize("option", ["--help", "-h"])
 def test_help(tracksets_, command, option):
     done = tracksets_(*filter(None, [command]), option)
@@ -168,6 +168,21 @@ def test_options_of_label(tracksets_, here, mode):
         assert file["Events_b"]["b"].num_entries == 40
 
 
+def test_export(tracksets_, here):
+    pytest.importorskip("onnxruntime", reason="onnx and onnxruntime are not installed")
+    done = tracksets_("export", "model.safetensors", "-o", "new/m.onnx", "--check", "a.root:Events")
+    assert (done.code, done.err) == (0, "")
+    found = re.fullmatch(r"new/m.onnx\nlargest .* (\d\S+), on 40 events\n", done.out)
+    assert 0 < float(found[1]) < 1e-5
+    again = ("export", "model.safetensors", "-o", "new/m.onnx")
+    assert "exists already" in tracksets_(*again).message
+    done = tracksets_(*again, "--force")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.endswith(", on 256 made-up events\n")
+    done = tracksets_("export", "model.safetensors", "-o", "m.stablehlo")
+    assert done.out.startswith("m.stablehlo\nm.stablehlo.json\nlargest ")
+
+
 def test_force_of_train(tracksets_, here):
     command = ["train", "train.toml", "-q", "-o", "model.safetensors"]
     before = Path("model.safetensors").stat().st_mtime_ns
@@ -196,6 +211,8 @@ MISTAKES = {
     "output is the input": ("label model.safetensors a.root -o .", "is the input itself"),
     "model exists": ("train train.toml -o model.safetensors", "exists already.*--force"),
     "model is a folder": ("train train.toml -o in_the_way", "is a folder"),
+    "unknown format": ("export model.safetensors -o m.pt", "m.pt: expected .*.onnx"),
+    "no events to check": ("export model.safetensors -o m.onnx --check c.root", "no file c.root"),
     "evaluation into a file": ("evaluate model.safetensors train.toml -o a.root", "a.root"),
     "demo into a file": ("demo -q -o a.root", "a.root"),
 }

@@ -1,12 +1,19 @@
 """The examples run, and reach what they promise."""
 
+import json
 import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import uproot
+
+import tracksets as ts
+from tracksets.config import read_config
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -62,6 +69,67 @@ def test_label_files(tmp_path: Path) -> None:
 def test_own_model(tmp_path: Path) -> None:
     printed = run("own_model.py", folder=tmp_path)
     assert number("test AUC", printed) > 0.93
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory, sample_data: Path) -> tuple[ts.Scorer, Path]:
+    """Return a scorer with the inputs of the sample data, and its model.onnx."""
+    pytest.importorskip("onnxruntime", reason="onnx and onnxruntime are not installed")
+    from tracksets.export import export
+
+    inputs = read_config(sample_data / "train.toml").inputs
+    events = uproot.open(f"{sample_data}/signal.root:Events").arrays(entry_stop=200)
+    training = ts.Training(epochs=1, block_tracks=1024)
+    scorer = ts.fit(events, events.event % 2, inputs, training=training, progress=False)
+    path = tmp_path_factory.mktemp("exported") / "model.onnx"
+    export(scorer, path)
+    return scorer, path
+
+
+def test_onnx_scores(exported: tuple[ts.Scorer, Path], tmp_path: Path, sample_data: Path) -> None:
+    scorer, model = exported
+    file = sample_data / "events.root"
+    printed = run("onnx_scores.py", str(model), str(file), folder=tmp_path)
+    lines = [line.split() for line in printed.splitlines()]
+    events = uproot.open(f"{file}:Events").arrays()
+    assert [int(number) for number, _ in lines] == events.event.to_list()
+    assert 0 in events.nTrack
+    # Rounding in float32 alone moves a score of this scorer by 2e-5.
+    np.testing.assert_allclose([float(each) for _, each in lines], scorer(events), rtol=5e-5)
+
+
+def test_onnx_scores_refuses_another_model(
+    exported: tuple[ts.Scorer, Path], tmp_path: Path, sample_data: Path
+) -> None:
+    from tracksets.export import export
+
+    scorer, _ = exported
+    track = scorer.inputs.collections["Track"].model_copy(update={"select": "pt > 1"})
+    inputs = scorer.inputs.model_copy(update={"collections": {"Track": track}})
+    export(replace(scorer, inputs=inputs), tmp_path / "other.onnx")
+    command = [EXAMPLES / "onnx_scores.py", "other.onnx", sample_data / "events.root"]
+    done = subprocess.run(
+        [sys.executable, *map(str, command)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "other.onnx wants" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_program_in_cpp_expects_what_its_twin_expects(
+    exported: tuple[ts.Scorer, Path],
+) -> None:
+    from tracksets.export import metadata
+
+    code = (EXAMPLES / "onnx_scores.cpp").read_text(encoding="utf-8")
+    expected = re.findall(r'R"json\((.*?)\)json"', code)
+    assert len(expected) == 3
+    about = json.dumps(metadata(exported[0]))
+    assert all(each in about for each in expected)
 
 
 def test_toy_sets_runs(tmp_path: Path) -> None:

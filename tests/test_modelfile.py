@@ -2,6 +2,7 @@ import json
 import pickle
 from pathlib import Path
 
+import awkward as ak
 import numpy as np
 import pytest
 from helpers import CLASSES, make_events, make_scorer
@@ -256,3 +257,28 @@ def test_scorer_round_trip(path, task):
     assert list(again.inputs.collections) == ["Track", "Jet"]
     assert (again.shape, again.summary) == (scorer.shape, scorer.summary)
     assert again(events).to_list() == scorer(events).to_list()
+
+
+GOLDEN = Path(__file__).with_name("golden")
+FORMATS = sorted(each.name for each in GOLDEN.glob("format_*"))
+
+
+@pytest.mark.parametrize("version", FORMATS)
+@pytest.mark.parametrize("kind", ["binary", "classes", "regression"])
+def test_golden_files_score_the_same_forever(version, kind):
+    folder = GOLDEN / version
+    scorer = load(folder / f"{kind}.safetensors")
+    scores = scorer(ak.from_json(folder / "events.json"))
+    names = scorer.task.score_names
+    found = np.stack([ak.to_numpy(scores[name]) for name in names] or [ak.to_numpy(scores)], axis=1)
+    expected = np.array(json.loads((folder / "scores.json").read_text())[kind])
+    assert found.shape == expected.shape
+    assert len(np.unique(expected[:, 0])) == 20
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_the_current_version_has_golden_files():
+    assert FORMATS[-1] == f"format_{FORMAT_VERSION}"
+    for kind in ("binary", "classes", "regression"):
+        header, _ = read_model(GOLDEN / FORMATS[-1] / f"{kind}.safetensors")
+        assert header["task"]["kind"] == kind

@@ -202,6 +202,26 @@ def _models(named: list[str], arguments: list[str]) -> tuple[Any, list[str]]:
 
 
 @app.command()
+def export(
+    model: _Model,
+    output: _Output = Path("model.onnx"),
+    check: Annotated[
+        str | None,
+        typer.Option(metavar="FILE[:TREE]", help="Events to compare scores on; else made-up ones."),
+    ] = None,
+    force: _Force = False,
+) -> None:
+    """Write a model as .onnx or .stablehlo, which score without tracksets."""
+    from tracksets.export import export as run
+
+    result = run(model, output, check, force=force)
+    for path in result.outputs:
+        _say(str(path))
+    events = f"{result.events} events" if check else f"{result.events} made-up events"
+    _say(f"largest relative difference of a score {result.difference:.1e}, on {events}")
+
+
+@app.command()
 def evaluate(model: _Model, config: _Config, output: _Output = Path("evaluation")) -> None:
     """Compare scores with the truth: figures of merit and plots."""
     from tracksets.evaluation import evaluate as run

@@ -1,0 +1,175 @@
+"""A scorer in, an ONNX graph of the same scores out; and ONNX Runtime to score with it.
+
+The graph takes flat tracks and counts of any number and is written node by node from the scorer's
+arrays. It needs operator set 18: ONNX Runtime 1.15 or newer.
+"""
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+
+from tracksets.errors import MissingExtraError, ModelError, near_misses
+from tracksets.features import JaggedInputs
+from tracksets.onnx_graph import POOLINGS, Events, Graph
+from tracksets.scorer import Scorer
+from tracksets.targets import Task
+
+try:
+    import onnx
+    import onnxruntime
+    from onnx import TensorProto, helper
+except ImportError as error:
+    raise MissingExtraError(error.name or "onnx", "onnx", "ONNX") from None
+
+__all__ = ("onnx_bytes", "onnx_scores")
+
+OPSET, IR_VERSION = 18, 8
+
+
+def onnx_bytes(scorer: Scorer, metadata: str) -> bytes:
+    """Write a scorer as an ONNX graph.
+
+    Parameters
+    ----------
+    scorer
+        The scorer.
+    metadata
+        A text to keep in the file, under the key `tracksets`.
+
+    Returns
+    -------
+    bytes
+        A model with the inputs `tracks.NAME` (float32, shape (n_track, n_feature)) and
+        `counts.NAME` (int64, shape (n_event,)) of each collection, `event` (float32, shape
+        (n_event, n_event_feature)) if there are event-level features, and the output `scores`
+        (float32, shape (n_event, n_score)).
+
+    Raises
+    ------
+    ModelError
+        If the network has something that this export does not know.
+    """
+    model, architecture = scorer.model, scorer.architecture
+    network = _Network(scorer.arrays, _known(_ACTIVATIONS, "activation", model.activation))
+    graph, inputs, parts = network.graph, [], []
+    for name, width in architecture.tracks:
+        tracks, counts = f"tracks.{name}", f"counts.{name}"
+        inputs.append(_value(tracks, TensorProto.FLOAT, f"n_{name}", width))
+        inputs.append(_value(counts, TensorProto.INT64, "n_event"))
+        scaled = network.scaled(graph.checked(tracks, counts), f"scaling.{name}")
+        latent = network.dense(scaled, f"phi.{name}", len(model.phi))
+        events = Events(graph, latent, counts, model.phi[-1])
+        parts += [_known(POOLINGS, "pooling", how)(events) for how in model.pool]
+    if architecture.event:
+        inputs.append(_value("event", TensorProto.FLOAT, "n_event", architecture.event))
+        parts.append(network.scaled("event", "event_scaling"))
+    x = network.dense(graph("Concat", *parts, axis=1), "rho", len(model.rho))
+    _link(graph, network.affine(x, "out"), scorer.task, "scores")
+    unknown = {name for name, array in scorer.arrays.items() if array.size} - network.used
+    if unknown:
+        raise ModelError(f"ONNX export does not know the arrays {', '.join(sorted(unknown))}")
+    scores = _value("scores", TensorProto.FLOAT, "n_event", architecture.outputs)
+    proto = helper.make_model(
+        helper.make_graph(graph.nodes, "tracksets", inputs, [scores], graph.constants),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="tracksets",
+    )
+    helper.set_model_props(proto, {"tracksets": metadata})
+    onnx.checker.check_model(proto, full_check=True)
+    content: bytes = proto.SerializeToString()
+    return content
+
+
+def onnx_scores(
+    path: str | os.PathLike[str],
+) -> Callable[[JaggedInputs], Float[np.ndarray, "event score"]]:
+    """Open an exported file with ONNX Runtime; what comes back scores flat inputs."""
+    session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
+    wanted = {each.name for each in session.get_inputs()}
+
+    def score(jagged: JaggedInputs) -> NDArray[np.float32]:
+        feeds: dict[str, NDArray[Any]] = {"event": jagged.event}
+        for name, tracks in jagged.tracks.items():
+            feeds |= {f"tracks.{name}": tracks, f"counts.{name}": jagged.counts[name]}
+        [scores] = session.run(["scores"], {name: feeds[name] for name in wanted})
+        return np.asarray(scores, np.float32)
+
+    return score
+
+
+class _Network:
+    """Layers as nodes; `used` has the names of the arrays that are in the graph."""
+
+    def __init__(
+        self, arrays: Mapping[str, NDArray[Any]], activation: Callable[[Graph, str], str]
+    ) -> None:
+        self.graph = Graph()
+        self.arrays, self.activation = arrays, activation
+        self.used: set[str] = set()
+
+    def array(self, name: str) -> str:
+        self.used.add(name)
+        return self.graph.constant(self.arrays[name], np.float32, name)
+
+    def scaled(self, x: str, prefix: str) -> str:
+        shifted = self.graph("Sub", x, self.array(f"{prefix}.shift"))
+        return self.graph("Mul", shifted, self.array(f"{prefix}.scale"))
+
+    def affine(self, x: str, prefix: str) -> str:
+        return self.graph("Gemm", x, self.array(f"{prefix}.kernel"), self.array(f"{prefix}.bias"))
+
+    def dense(self, x: str, prefix: str, n_layer: int) -> str:
+        for i in range(n_layer):
+            x = self.activation(self.graph, self.affine(x, f"{prefix}.layers.{i}"))
+        return x
+
+
+def _link(g: Graph, outputs: str, task: Task, name: str) -> None:
+    """Turn outputs into scores, in double precision as `Task.link` does."""
+    wide = g("Cast", outputs, to=TensorProto.DOUBLE)
+    if task.kind == "binary":
+        one = g.constant(1, np.float64)
+        wide = g("Div", one, g("Add", one, g("Exp", g("Neg", wide))))
+    elif task.kind == "classes":
+        wide = g("Softmax", wide, axis=1)
+    else:
+        wide = g("Mul", wide, g.constant(task.scale, np.float64))
+        wide = g("Add", wide, g.constant(task.shift, np.float64))
+    g("Cast", wide, name=name, to=TensorProto.FLOAT)
+
+
+def _gelu(g: Graph, x: str) -> str:
+    """Compute what `jax.nn.gelu` does; as an operator of its own it is newer than the others."""
+
+    def number(value: float) -> str:
+        return g.constant(value, np.float32)
+
+    cubic = g("Mul", g("Mul", g("Mul", x, x), x), number(0.044715))
+    inner = g("Mul", g("Add", x, cubic), number(math.sqrt(2 / math.pi)))
+    return g("Mul", g("Mul", x, number(0.5)), g("Add", g("Tanh", inner), number(1)))
+
+
+_ACTIVATIONS: Mapping[str, Callable[[Graph, str], str]] = {
+    "relu": lambda g, x: g("Relu", x),
+    "gelu": _gelu,
+    "silu": lambda g, x: g("Mul", x, g("Sigmoid", x)),
+    "tanh": lambda g, x: g("Tanh", x),
+}
+
+
+def _value(name: str, kind: int, *shape: str | int) -> Any:
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+def _known(table: Mapping[str, Any], what: str, name: str) -> Any:
+    if name not in table:
+        raise ModelError(
+            f"ONNX export does not know the {what} '{name}'; {near_misses(name, table)}"
+        )
+    return table[name]
