@@ -8,7 +8,7 @@ import sys
 
 from tracksets.errors import ConfigError, ProcessError
 
-__all__ = ("check_fork", "limit_threads")
+__all__ = ("check_fork", "limit_threads", "threads")
 
 _VARIABLE = "NPROC"
 """What XLA reads, when JAX first computes, as the size of its pool of threads on CPUs."""
@@ -46,6 +46,15 @@ def limit_threads(n: int) -> None:
             f"the environment variable {_VARIABLE}={n} before Python starts"
         )
     os.environ[_VARIABLE] = str(n)
+
+
+def threads() -> int:
+    """Return how many threads JAX computes with on CPUs."""
+    bound = os.environ.get(_VARIABLE, "")
+    if bound.isdigit():
+        return max(1, int(bound))
+    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def check_fork() -> None:

@@ -234,7 +234,9 @@ class Compiled:
         self.architecture = architecture
         self.traces = 0
         self.graph = nnx.graphdef(nnx.eval_shape(lambda: self._new(0)))
-        self.outputs = jax.jit(self._outputs)
+        self._jitted = jax.jit(self._outputs)
+        self._shapes: set[tuple[Any, ...]] = set()
+        self._tracing = Lock()
 
     def _new(self, seed: int) -> DeepSet:
         a = self.architecture
@@ -243,6 +245,18 @@ class Compiled:
     def new(self, seed: int) -> DeepSet:
         """Make a network with random weights."""
         return self._new(seed)
+
+    def outputs(self, state: Any, block: Block) -> Array:
+        """Compute what rho returns for each event slot; compiled once for each block shape."""
+        shape = (len(block.mask), *(len(each) for each in block.tracks.values()))
+        result: Array
+        if shape in self._shapes:
+            result = self._jitted(state, block)
+            return result
+        with self._tracing:  # threads that start together would trace one shape several times
+            result = self._jitted(state, block)
+            self._shapes.add(shape)
+        return result
 
     def _outputs(self, state: Any, block: Block) -> Array:
         self.traces += 1  # runs when JAX traces, not when it computes

@@ -1,6 +1,5 @@
 """Files to label in, what became of them out: one after another, in processes, or on a cluster."""
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -8,7 +7,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from typing import Any
 
-from tracksets.devices import limit_threads
+from tracksets.devices import limit_threads, threads
 from tracksets.errors import FileError, MissingExtraError
 from tracksets.pipeline import Job, Labelled, Scorers, label_file
 
@@ -47,8 +46,8 @@ def _run_in_pool(scorers: Scorers, jobs: Sequence[Job], n: int) -> Iterator[Labe
     """Label files in n processes; without those that are left when a process dies."""
     # Spawned, not forked: JAX may have started threads in this process.
     context = get_context("spawn")
-    threads = max(1, _cores() // n)
-    with ProcessPoolExecutor(n, context, initializer=_start, initargs=(scorers, threads)) as pool:
+    share = max(1, threads() // n)
+    with ProcessPoolExecutor(n, context, initializer=_start, initargs=(scorers, share)) as pool:
         try:
             futures = [pool.submit(_label_here, job) for job in jobs]
             for future in as_completed(futures):
@@ -60,16 +59,11 @@ def _run_in_pool(scorers: Scorers, jobs: Sequence[Job], n: int) -> Iterator[Labe
             pool.shutdown(cancel_futures=True)  # an interrupt must not wait for all files
 
 
-def _cores() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)  # not on macOS
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
 _scorers_here: dict[str, Any] = {}
 
 
-def _start(scorers: Scorers, threads: int) -> None:
-    limit_threads(threads)
+def _start(scorers: Scorers, share: int) -> None:
+    limit_threads(share)
     _scorers_here.update(scorers)
 
 

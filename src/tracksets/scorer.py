@@ -10,19 +10,21 @@ import json
 import os
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from threading import Lock
 from typing import Any, Self
 
 import awkward as ak
+import jax
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from tracksets.blocks import Shape, pack_parts
-from tracksets.devices import check_fork
+from tracksets.blocks import Block, Shape, pack_parts
+from tracksets.devices import check_fork, threads
 from tracksets.errors import DataError, ModelError
 from tracksets.features import JaggedInputs, jagged_inputs
 from tracksets.fields import Columns, Fields
@@ -35,7 +37,6 @@ __all__ = ("Scorer", "load")
 
 _WINDOW_TRACKS = 2**21
 """Tracks that are made into flat inputs at a time; bounds the memory of a call."""
-_IN_FLIGHT = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,19 +139,19 @@ class Scorer:
         """
         check_fork()
         functions, state = compiled(self.architecture), _device_state(self)
-        waiting: deque[tuple[Any, int]] = deque()
 
-        def fetch() -> Float[np.ndarray, "event score"]:
-            outputs, n = waiting.popleft()
-            return self.task.link(np.asarray(outputs)[:n])
+        def outputs(block: Block) -> NDArray[Any]:
+            return np.asarray(functions.outputs(state, block))[: block.n_event]
 
+        blocks = pack_parts(parts, self.shape)
+        waiting: deque[Future[NDArray[Any]]] = deque()
         for block in pack_parts(parts, self.shape):
-            # JAX computes in the background while the next block is packed.
-            waiting.append((functions.outputs(state, block), block.n_event))
-            if len(waiting) > _IN_FLIGHT:
-                yield fetch()
+            # Blocks are computed side by side, one core each, while the next one is packed.
+            waiting.append(_pool().submit(outputs, block))
+            if len(waiting) > _pool_size() + 1:
+                yield self.task.link(waiting.popleft().result())
         while waiting:
-            yield fetch()
+            yield self.task.link(waiting.popleft().result())
 
     def _windows(self, columns: Columns) -> Iterator[tuple[int, int]]:
         """Split events into runs of bounded numbers of tracks."""
@@ -326,6 +327,21 @@ def load(path: str | os.PathLike[str]) -> Scorer:
         If the file is missing, truncated, not a model, or of another format version.
     """
     return Scorer.load(path)
+
+
+def _pool_size() -> int:
+    """Return how many blocks are computed at a time.
+
+    XLA shares out the products of a chunk of tracks among its threads, which gains next to
+    nothing, because they are small; whole blocks side by side keep all cores busy. An accelerator
+    is kept busy by two: one computes, one is fetched.
+    """
+    return threads() if jax.default_backend() == "cpu" else 2
+
+
+@cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_pool_size(), "tracksets-scorer")
 
 
 _states: "OrderedDict[str, Any]" = OrderedDict()
