@@ -138,7 +138,7 @@ def event_values(text: str, columns: Columns) -> NDArray[np.generic]:
 def chosen_events(text: str, columns: Columns) -> NDArray[np.bool_]:
     """Say where an expression per event is not 0; NaN, which compares with nothing, is no choice."""
     values = event_values(text, columns)
-    chosen: NDArray[np.bool_] = (values != 0) & ~np.isnan(values)  # type: ignore[arg-type]
+    chosen: NDArray[np.bool_] = (values != 0) & ~np.isnan(values)
     return chosen
 
 
