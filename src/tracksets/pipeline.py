@@ -115,15 +115,14 @@ def _label(scorers: Scorers, job: Job) -> Labelled:
             return replace(done, skipped=True)
         replaced = job.force or _is_ours(job.output, notes)
         counted: list[int] = []
-        with appearing(job.output, force=replaced) as new:
-            _write(
-                scorers,
-                tree,
-                new,
-                job,
-                {each.key: each.model_dump_json() for each in notes},
-                counted,
-            )
+        texts = {each.key: each.model_dump_json() for each in notes}
+        try:
+            with appearing(job.output, force=replaced) as new:
+                _write(scorers, tree, new, job, texts, counted)
+        except FileError:
+            if not job.force and _is_finished(job.output, notes):  # by another process, meanwhile
+                return replace(done, skipped=True)
+            raise
         return replace(done, selected=sum(counted))
 
 
