@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tracksets.config import Config
 from tracksets.errors import DataError
-from tracksets.features import JaggedInputs, event_values, jagged_inputs
+from tracksets.features import JaggedInputs, chosen_events, event_values, jagged_inputs
 from tracksets.fields import Columns
 from tracksets.inputs import Inputs, paths_of
 from tracksets.reading import expand, open_tree, split_name
@@ -177,7 +177,7 @@ def _read(source: _Source, inputs: Inputs) -> Iterator[_Part]:
                 events = tree.read(paths, start, stop)
                 chosen = np.ones(stop - start, bool)
                 for cut in source.cuts:
-                    chosen &= event_values(cut, Columns(events, tree.fields)).astype(bool)
+                    chosen &= chosen_events(cut, Columns(events, tree.fields))
                 columns = Columns(events if chosen.all() else events[chosen], tree.fields)
                 truth: NDArray[Any] = np.full(columns.n_event, source.label, np.int64)
                 if source.targets:

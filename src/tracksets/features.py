@@ -20,7 +20,7 @@ from tracksets.functions import Value, common_axis
 from tracksets.inputs import Collection, Inputs
 from tracksets.jagged import LARGEST_EXACT, Axis, Column, float32
 
-__all__ = ("JaggedInputs", "event_values", "jagged_inputs")
+__all__ = ("JaggedInputs", "chosen_events", "event_values", "jagged_inputs")
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,13 @@ def event_values(text: str, columns: Columns) -> NDArray[np.generic]:
     if values.ndim > 1:
         raise DataError(f"'{text}' gives several numbers per event where one is needed")
     return values
+
+
+def chosen_events(text: str, columns: Columns) -> NDArray[np.bool_]:
+    """Say where an expression per event is not 0; NaN, which compares with nothing, is no choice."""
+    values = event_values(text, columns)
+    chosen: NDArray[np.bool_] = (values != 0) & ~np.isnan(values)
+    return chosen
 
 
 def _event_value(text: str, columns: Columns) -> Column:

@@ -6,9 +6,9 @@ one writes. The queues between them are short, so that memory does not grow with
 
 import re
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import tee
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from tracksets.atomic import appearing
 from tracksets.errors import ConfigError, DataError, FileError, TracksetsError
-from tracksets.features import JaggedInputs, event_values
+from tracksets.features import JaggedInputs, chosen_events
 from tracksets.feeds import Feed
 from tracksets.fields import Columns
 from tracksets.inputs import paths_of
@@ -115,15 +115,14 @@ def _label(scorers: Scorers, job: Job) -> Labelled:
             return replace(done, skipped=True)
         replaced = job.force or _is_ours(job.output, notes)
         counted: list[int] = []
-        with appearing(job.output, force=replaced) as new:
-            _write(
-                scorers,
-                tree,
-                new,
-                job,
-                {each.key: each.model_dump_json() for each in notes},
-                counted,
-            )
+        texts = {each.key: each.model_dump_json() for each in notes}
+        try:
+            with appearing(job.output, force=replaced) as new:
+                _write(scorers, tree, new, job, texts, counted)
+        except FileError:
+            if not job.force and _is_finished(job.output, notes):  # by another process, meanwhile
+                return replace(done, skipped=True)
+            raise
         return replace(done, selected=sum(counted))
 
 
@@ -253,19 +252,33 @@ def _scored(
     scorers: Scorers, tree: Tree, select: str | None, others: Sequence[str]
 ) -> Iterator[_Chunk]:
     """Score a tree; the branches that several scorers see are read once."""
-    chunks, *copies = tee(ahead(_read(scorers, tree, select, others)), 1 + len(scorers))
+    chunks = ahead(_read(scorers, tree, select, others))
+    read: deque[_Chunk] = deque()
+    flat: dict[str, deque[JaggedInputs]] = {field: deque() for field in scorers}
 
-    def parts(field: str, copy: Iterator[_Chunk]) -> Iterator[JaggedInputs]:
-        for chunk in copy:
-            yield from chunk.parts[field]
+    def fetch() -> bool:
+        """Share out the next chunk, if there is one."""
+        chunk = next(chunks, None)
+        if chunk is None:
+            return False
+        for field, parts in chunk.parts.items():
+            flat[field].extend(part for part in parts if part.n_event)
+        read.append(replace(chunk, parts={}))
+        return True
 
-    feeds = {
-        field: _Rows(scorer.stream(parts(field, copy)), scorer.task.outputs)
-        for (field, scorer), copy in zip(scorers.items(), copies, strict=True)
+    def parts(field: str) -> Iterator[JaggedInputs]:
+        while flat[field] or fetch():
+            if flat[field]:
+                yield flat[field].popleft()
+
+    rows = {
+        field: _Rows(scorer.stream(parts(field)), scorer.task.outputs)
+        for field, scorer in scorers.items()
     }
-    for chunk in chunks:
+    while read or fetch():
+        chunk = read.popleft()
         n = int(np.count_nonzero(chunk.chosen))
-        yield replace(chunk, scores={field: feed.take(n) for field, feed in feeds.items()})
+        yield replace(chunk, scores={field: each.take(n) for field, each in rows.items()})
 
 
 class _Rows:
@@ -293,7 +306,7 @@ def _read(
         events = tree.read(paths, start, stop)
         chosen = np.ones(stop - start, bool)
         if select is not None:
-            chosen = event_values(select, Columns(events, tree.fields)).astype(bool)
+            chosen = chosen_events(select, Columns(events, tree.fields))
         columns = Columns(events if chosen.all() else events[chosen], tree.fields)
         yield _Chunk(
             start,

@@ -7,13 +7,13 @@ from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from typing import Any
 
+from tracksets.atomic import discard
 from tracksets.devices import limit_threads, threads
-from tracksets.errors import FileError, MissingExtraError
+from tracksets.errors import FileError, MissingExtraError, ProcessError
 from tracksets.pipeline import Job, Labelled, Scorers, label_file
 
 __all__ = ("run_here", "run_in_processes", "run_on_dask")
 
-_DIED = "the process that labelled it died"
 _PER_TASK = 8
 """Most files of one task of a cluster: it is scheduled, but also lost, as one."""
 
@@ -27,19 +27,23 @@ def run_in_processes(scorers: Scorers, jobs: Sequence[Job], workers: int) -> Ite
     """Label files in several processes; yields results as they come.
 
     A file over which a process died (such as for want of memory) is tried once more, alone.
+
+    Raises
+    ------
+    ProcessError
+        If no process can be started.
     """
-    n = min(workers, len(jobs))
     while jobs:
+        n = min(workers, len(jobs))
         done = set()
         for result in _run_in_pool(scorers, jobs, n):
             done.add(result.source)
             yield result
         jobs = [job for job in jobs if job.source not in done]
-        if jobs and n == 1:
-            # The only worker died over the first of those that are left.
-            guilty, *jobs = jobs
-            yield Labelled(guilty.source, guilty.output, error=_DIED)
-        n = 1
+        # They are taken in order, so that the guilty one is among the first of those left.
+        suspects, jobs = jobs[:n], jobs[n:]
+        for job in suspects:
+            yield from list(_run_in_pool(scorers, [job], 1)) or [_died(job)]
 
 
 def _run_in_pool(scorers: Scorers, jobs: Sequence[Job], n: int) -> Iterator[Labelled]:
@@ -49,6 +53,8 @@ def _run_in_pool(scorers: Scorers, jobs: Sequence[Job], n: int) -> Iterator[Labe
     share = max(1, threads() // n)
     with ProcessPoolExecutor(n, context, initializer=_start, initargs=(scorers, share)) as pool:
         try:
+            if n == 1:
+                _check_start(pool)
             futures = [pool.submit(_label_here, job) for job in jobs]
             for future in as_completed(futures):
                 with suppress(BrokenProcessPool):
@@ -57,6 +63,21 @@ def _run_in_pool(scorers: Scorers, jobs: Sequence[Job], n: int) -> Iterator[Labe
             return
         finally:
             pool.shutdown(cancel_futures=True)  # an interrupt must not wait for all files
+
+
+def _check_start(pool: ProcessPoolExecutor) -> None:
+    try:
+        pool.submit(os.getpid).result()
+    except BrokenProcessPool:
+        raise ProcessError(
+            "the processes that should label died as they started; a script that asks for "
+            "workers must do so under `if __name__ == '__main__':`, as each of them imports it"
+        ) from None
+
+
+def _died(job: Job, cause: str = "") -> Labelled:
+    discard(job.output)
+    return Labelled(job.source, job.output, error=f"the process that labelled it died{cause}")
 
 
 _scorers_here: dict[str, Any] = {}
@@ -96,7 +117,8 @@ def run_on_dask(scorers: Scorers, jobs: Sequence[Job], cluster: Any) -> Iterator
     except ImportError as error:
         raise MissingExtraError("distributed", "dask", "labelling on a cluster") from error
     with _client(distributed, cluster) as client:
-        model = client.scatter(dict(scorers), broadcast=True, hash=False)
+        # A task, not scattered data: that is lost for good when the workers that have it die.
+        model = client.submit(dict, scorers, pure=False)
         n = max(1, min(_PER_TASK, len(jobs) // (4 * max(1, len(client.nthreads())))))
         parts = [tuple(jobs[i : i + n]) for i in range(0, len(jobs), n)]
         futures = client.map(_label_part, parts, scorers=model, pure=False)
@@ -108,8 +130,7 @@ def run_on_dask(scorers: Scorers, jobs: Sequence[Job], cluster: Any) -> Iterator
                 else:  # `_label_part` raises nothing: its workers died
                     cause = future.exception()
                     for job in tasks[future]:
-                        reason = f"{_DIED}: {type(cause).__name__}: {cause}"
-                        yield Labelled(job.source, job.output, error=reason)
+                        yield _died(job, f": {type(cause).__name__}: {cause}")
                 future.release()
         finally:
             client.cancel(futures)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -52,11 +53,16 @@ bool note(TFile *file, const char *key, const char *text) {
 """
 
 
+_lock = RLock()
+"""ROOT is not made for several threads, which a worker of a cluster may have."""
+
+
 @cache
 def has_root() -> bool:
     """Whether ROOT's Python module can be imported."""
     try:
-        _root()
+        with _lock:
+            _root()
     except ImportError:
         return False
     return True
@@ -110,7 +116,7 @@ def add_branches(
     if {"#", "?"} & set(str(path)):
         raise FileError(f"{path.parent}: ROOT cannot write to a path with # or ? in it")
     full = FileError(f"ROOT could not write to {path.parent}; is the disk full?")
-    with _quiet(root):
+    with _lock, _quiet(root):
         file = root.TFile.Open(str(path), "UPDATE")
         try:
             target = file.Get(tree)
