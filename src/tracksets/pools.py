@@ -1,5 +1,6 @@
 """Files to label in, what became of them out: one after another, in processes, or on a cluster."""
 
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool

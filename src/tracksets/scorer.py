@@ -143,7 +143,6 @@ class Scorer:
         def outputs(block: Block) -> NDArray[Any]:
             return np.asarray(functions.outputs(state, block))[: block.n_event]
 
-        blocks = pack_parts(parts, self.shape)
         waiting: deque[Future[NDArray[Any]]] = deque()
         for block in pack_parts(parts, self.shape):
             # Blocks are computed side by side, one core each, while the next one is packed.
