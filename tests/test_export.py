@@ -149,7 +149,8 @@ def test_an_events_score_does_not_depend_on_the_others():
 
 def test_threads_lose_no_track(tmp_path):
     """With ScatterND, several threads that add to one event would overwrite each other."""
-    scorer = of_inputs(ts.Inputs(collections={"Track": {"features": ["pt"]}}), ts.Model(phi=[64]))
+    inputs = ts.Inputs(collections={"Track": {"features": ["pt"]}})
+    scorer = of_inputs(inputs, ts.Model(phi=[64], rho=[], pool=["mean"]))  # not at 0 or 1
     content = onnx_bytes(scorer, "")
     counts = {"Track": np.array([0, 8192, 3])}
     inputs = flat_inputs(counts, {"Track": 1}, event=0)
@@ -163,6 +164,7 @@ def test_threads_lose_no_track(tmp_path):
             node.op_type for node in onnx.load_from_string(content).graph.node
         }
         results |= {session.run(None, feeds)[0].tobytes() for _ in range(30)}
+    assert 0.01 < scorer.score_inputs(inputs).min() < scorer.score_inputs(inputs).max() < 0.99
     for each in results:
         found = np.frombuffer(each, np.float32)[:, np.newaxis]
         np.testing.assert_allclose(found, scorer.score_inputs(inputs), rtol=1e-5)
