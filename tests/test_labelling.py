@@ -341,16 +341,6 @@ def test_the_folder_cannot_be_written(tmp_path, toy_scorer, inputs):
         run(toy_scorer, inputs[0], tmp_path / "file" / "out")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write everywhere")
-def test_read_only_folder(tmp_path, toy_scorer, inputs):
-    tmp_path.chmod(0o500)
-    try:
-        with pytest.raises(LabellingError, match="cannot write to the folder"):
-            run(toy_scorer, inputs[0], tmp_path)
-    finally:
-        tmp_path.chmod(0o700)
-
-
 # Processes side by side
 
 

@@ -196,6 +196,14 @@ def _write(
                 )
             types[name] = np.dtype(np.float32)
 
+    seen = _paths(scorers, tree, job.select, list(others))
+    for path, n in tree.uneven().items():
+        if job.mode != "friend" or path in seen:
+            raise FileError(
+                f"{tree.path}, tree {tree.name}: {'.'.join(path)} has {n} entries where the tree "
+                f"has {tree.n_event}, so that its rows belong to no events"
+            )
+
     def chunks() -> Iterator[dict[str, NDArray[Any]]]:
         for chunk in ahead(_scored(scorers, tree, job.select, list(others))):
             counted.append(int(np.count_nonzero(chunk.chosen)))
