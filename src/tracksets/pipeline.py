@@ -115,7 +115,7 @@ def _label(scorers: Scorers, job: Job) -> Labelled:
             return replace(done, skipped=True)
         replaced = job.force or _is_ours(job.output, notes)
         counted: list[int] = []
-        texts = {each.key: each.model_dump_json() for each in notes}
+        texts = {each.key: each.model_dump_json() for each in [*_carried(tree, job), *notes]}
         try:
             with appearing(job.output, force=replaced) as new:
                 _write(scorers, tree, new, job, texts, counted)
