@@ -1,11 +1,12 @@
 import errno
+import fcntl
 import os
 import stat
 from pathlib import Path
 
 import pytest
 
-from tracksets.atomic import appearing
+from tracksets.atomic import appearing, discard
 from tracksets.errors import ConfigError, FileError
 
 
@@ -104,14 +105,68 @@ def test_a_file_is_in_place_of_the_folder(tmp_path):
         pytest.fail("refused too late")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write everywhere")
-def test_read_only_folder(tmp_path):
-    tmp_path.chmod(0o500)
-    try:
+def test_read_only_folder(unprivileged):
+    folder = unprivileged / "out"
+    folder.mkdir(mode=0o500)
+    with (
+        pytest.raises(FileError, match=r"cannot write to the folder .*Permission denied"),
+        appearing(folder / "out.txt"),
+    ):
+        pytest.fail("refused too late")
+    assert names(folder) == []
+
+
+def test_two_at_once(tmp_path):
+    """The second is refused while the first one writes, and does not disturb it."""
+    path = tmp_path / "out.txt"
+    with appearing(path) as temporary:
+        temporary.write_text("first")
         with (
-            pytest.raises(FileError, match=r"cannot write to the folder .*Permission denied"),
-            appearing(tmp_path / "out.txt"),
+            pytest.raises(FileError, match=r"another process is writing .*out\.txt"),
+            appearing(path, force=True),
         ):
             pytest.fail("refused too late")
-    finally:
-        tmp_path.chmod(0o700)
+        discard(path)
+        assert temporary.read_text() == "first"
+    assert path.read_text() == "first"
+    assert names(tmp_path) == ["out.txt"]
+
+
+def test_the_temporary_file_of_another_process_is_left_alone(tmp_path, monkeypatch):
+    """One that begins to write the same output between the last two steps."""
+    path, replace = tmp_path / "out.txt", Path.replace
+
+    def replace_and_let_another_begin(self, target):
+        replace(self, target)
+        self.write_text("of another process")
+
+    monkeypatch.setattr(Path, "replace", replace_and_let_another_begin)
+    with appearing(path) as temporary:
+        temporary.write_text("mine")
+    assert path.read_text() == "mine"
+    assert temporary.read_text() == "of another process"
+
+
+def test_what_a_dead_process_left(tmp_path):
+    left = tmp_path / ".out.partial.txt"
+    left.write_text("much longer than what comes")
+    with appearing(tmp_path / "out.txt") as temporary:
+        assert temporary == left
+        with temporary.open("r+") as file:
+            file.write("short")
+    assert (tmp_path / "out.txt").read_text() == "short"
+    left.write_text("half")
+    discard(tmp_path / "out.txt")
+    discard(tmp_path / "nothing.txt")
+    assert names(tmp_path) == ["out.txt"]
+
+
+def test_a_file_system_without_locks(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with appearing(tmp_path / "out.txt") as temporary:
+        assert temporary.suffix == ".txt"
+        temporary.write_text("content")
+    assert names(tmp_path) == ["out.txt"]

@@ -1,5 +1,7 @@
 import errno
 import os
+import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -32,7 +34,7 @@ from tracksets import pipeline, pyroot, writing
 from tracksets.errors import ConfigError, FileError, ModelError
 from tracksets.inputs import Collection, Inputs
 from tracksets.labelling import LabellingError, Report, label
-from tracksets.reading import Tree, open_tree
+from tracksets.reading import Tree, open_tree, provenances
 from tracksets.scorer import Scorer
 from tracksets.targets import Task
 
@@ -341,14 +343,210 @@ def test_the_folder_cannot_be_written(tmp_path, toy_scorer, inputs):
         run(toy_scorer, inputs[0], tmp_path / "file" / "out")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write everywhere")
-def test_read_only_folder(tmp_path, toy_scorer, inputs):
-    tmp_path.chmod(0o500)
-    try:
-        with pytest.raises(LabellingError, match="cannot write to the folder"):
-            run(toy_scorer, inputs[0], tmp_path)
-    finally:
-        tmp_path.chmod(0o700)
+# Runs that are repeated
+
+
+def test_a_repeated_run_does_the_rest(tmp_path, toy_scorer, inputs):
+    first = run(toy_scorer, inputs[:2], tmp_path, "friend")
+    times = [path.stat().st_mtime_ns for path in first.outputs]
+    second = run(toy_scorer, inputs, tmp_path, "friend")
+    assert [each.source for each in second.skipped] == [str(path) for path in inputs[:2]]
+    assert [each.source for each in second.written] == [str(path) for path in inputs[2:]]
+    assert [path.stat().st_mtime_ns for path in second.outputs[:2]] == times
+    assert len(second.outputs) == 4
+    assert second.events == 10 + 11 + 12 + 13
+    assert run(toy_scorer, inputs, tmp_path, "friend", force=True).skipped == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": scorer_for(TOY, CLASSES)},
+        {"select": "event > 3"},
+        {"mode": "append"},
+        {"mode": "branch"},
+        {"format": "rntuple"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_another_model_or_other_options_do_it_again(tmp_path, toy_scorer, inputs, change):
+    options = {"model": toy_scorer, "mode": "friend", **change}
+    run(toy_scorer, inputs[:2], tmp_path, "friend")
+    for expected in (0, 2):
+        report = run(options["model"], inputs[:2], tmp_path, **_without_model(options))
+        assert len(report.skipped) == expected
+    [first, _] = report.outputs
+    kinds = {each.mode for each in provenances(first)}
+    assert kinds == {options["mode"]}
+
+
+def _without_model(options: dict) -> dict:
+    return {name: value for name, value in options.items() if name != "model"}
+
+
+def test_an_input_that_was_made_anew_is_labelled_again(tmp_path, toy_scorer):
+    source = write_toy(tmp_path / "in.root", 10)
+    run(toy_scorer, source, tmp_path / "out")
+    write_toy(source, 12)
+    report = run(toy_scorer, source, tmp_path / "out")
+    assert not report.skipped
+    assert report.events == 12
+    assert len(scores_of(report.outputs[0], "branch")) == 12
+
+
+def test_another_input_of_the_same_name_is_refused(tmp_path, toy_scorer, inputs):
+    (tmp_path / "a").mkdir()
+    same = Path(shutil.copy(inputs[0], tmp_path / "a" / "0.root"))
+    other = write_toy(tmp_path / "0.root", 10, seed=9)
+    run(toy_scorer, inputs[0], tmp_path / "out")
+    assert len(run(toy_scorer, same, tmp_path / "out").skipped) == 1  # a copy is the same
+    before = checksum(tmp_path / "out" / "0.root")
+    with pytest.raises(LabellingError, match=r"0\.root exists already.*--force"):
+        run(toy_scorer, other, tmp_path / "out")
+    assert checksum(tmp_path / "out" / "0.root") == before
+
+
+def test_scores_of_other_models_are_not_lost(tmp_path, toy_scorer, inputs):
+    """An output with more than this run would give is not made anew from the same input."""
+    source = inputs[0]
+    both = {"a": toy_scorer, "b": scorer_for(TOY, CLASSES)}
+    run(both, source, tmp_path)
+    assert len(run(toy_scorer, source, tmp_path, field="a").skipped) == 1  # it is there
+    with pytest.raises(LabellingError, match="exists already"):
+        run(scorer_for(TOY, CLASSES), source, tmp_path, field="a")
+    with pytest.raises(LabellingError, match="exists already"):
+        run(toy_scorer, source, tmp_path, field="c")
+    assert len(run(both, source, tmp_path).skipped) == 1
+
+
+def test_an_output_that_was_damaged_is_not_skipped(tmp_path, toy_scorer, inputs):
+    [out] = run(toy_scorer, inputs[0], tmp_path).outputs
+    with uproot.open(out) as file:
+        end = file.file.fEND  # what uproot writes has room behind it
+    out.write_bytes(out.read_bytes()[: end - 100])
+    with pytest.raises(LabellingError, match="exists already"):
+        run(toy_scorer, inputs[0], tmp_path)
+    run(toy_scorer, inputs[0], tmp_path, force=True)
+
+
+# Names of outputs
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("out", "out/in.root"),
+        ("out/{name}", "out/in.root"),
+        ("{folder}/{stem}_scored.root", "first/in_scored.root"),
+        ("{number}.root", "0.root"),
+        ("{folder}_{number}_{stem}/{name}", "first_0_in/in.root"),
+    ],
+)
+def test_patterns_for_outputs(tmp_path, toy_scorer, pattern, expected):
+    (tmp_path / "first").mkdir()
+    source = write_toy(tmp_path / "first" / "in.root")
+    report = run(toy_scorer, f"{source}:Events", tmp_path / "new" / pattern)
+    assert report.outputs == [tmp_path / "new" / expected]
+    found = [path for path in (tmp_path / "new").rglob("*") if path.is_file()]
+    assert found == report.outputs
+
+
+def test_a_pattern_keeps_files_of_the_same_name_apart(tmp_path, toy_scorer):
+    sources = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        sources.append(write_toy(tmp_path / name / "in.root"))
+    with pytest.raises(FileError, match=r"would both become .*\{folder\} or \{number\}"):
+        run(toy_scorer, sources, tmp_path / "out")
+    report = run(toy_scorer, sources, tmp_path / "out" / "{folder}_{stem}.root")
+    assert [path.name for path in report.outputs] == ["a_in.root", "b_in.root"]
+    report = run(toy_scorer, tmp_path / "[ab]" / "*.root", tmp_path / "out" / "{number}.root")
+    assert [path.name for path in report.outputs] == ["0.root", "1.root"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "options", "message"),
+    [
+        ("{fodler}/x.root", {}, "no {fodler}: did you mean 'folder'"),
+        ("{0}.root", {}, "no {0}: there are: name, stem, folder, number"),
+        ("{stem}.parquet", {}, "the name of such a file ends in .root"),
+        ("{stem}.root", {"format": "parquet"}, "the name of such a file ends in .parquet"),
+    ],
+)
+def test_patterns_that_cannot_be(tmp_path, toy_scorer, inputs, pattern, options, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        run(toy_scorer, inputs[0], tmp_path / pattern, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+# Several models, and how the run ends
+
+
+def test_models_that_cannot_go_together(tmp_path, toy_scorer, inputs):
+    for models, options, message in (
+        ({}, {}, "there is no model"),
+        ({"a": toy_scorer}, {"field": "b"}, "leave out --field"),
+        ({"a b": toy_scorer}, {}, "cannot be the name of a branch"),
+        ({"a": scorer_for(TOY, CLASSES), "a_b": toy_scorer}, {}, "two models would write .* 'a_b'"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            run(models, inputs, tmp_path, **options)
+    with pytest.raises(ConfigError, match="leave out --workers"):
+        run(toy_scorer, inputs, tmp_path, workers=2, dask="tcp://nowhere:1")
+    with pytest.raises(ConfigError, match="no format 'rotn': did you mean 'root'"):
+        run(toy_scorer, inputs, tmp_path, format="rotn")
+    with pytest.raises(ConfigError):
+        run(toy_scorer, inputs, tmp_path, select="event >")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_fail_fast(tmp_path, toy_scorer, workers):
+    (tmp_path / "bad.root").write_text("nothing")
+    sources = [write_toy(tmp_path / f"{i}.root") for i in range(20)]
+    with pytest.raises(LabellingError) as caught:
+        run(
+            toy_scorer,
+            [sources[0], tmp_path / "bad.root", *sources[1:]],
+            tmp_path / "out",
+            workers=workers,
+            fail_fast=True,
+        )
+    report = caught.value.report
+    errors = [each.error for each in report.files]
+    assert len(errors) == 21
+    assert "not a ROOT file" in errors[1]
+    assert errors.count("not tried, because another file failed") > (18 if workers == 1 else 5)
+    assert re.search(r"\n  \d+ more were not tried, because another", str(caught.value))
+    assert len(str(caught.value).splitlines()) == 3
+    assert no_partial_files(tmp_path / "out")
+
+
+def test_report(tmp_path, toy_scorer, inputs):
+    out = tmp_path / "out"
+    run(toy_scorer, inputs[:1], out, select="event % 2 == 0")
+    bad = tmp_path / "bad.root"
+    bad.write_text("nothing")
+    with pytest.raises(LabellingError) as caught:
+        run(toy_scorer, [*inputs[:3], bad], out, select="event % 2 == 0")
+    report = caught.value.report
+    rows = [line.split() for line in str(report).splitlines()]
+    assert rows[0] == ["files", "events", "with", "a", "score", "events/s"]
+    assert rows[1][:4] == ["labelled", "2", "23", str(6 + 6)]
+    assert float(rows[1][4].replace(",", "")) == pytest.approx(23 / report.seconds, rel=0.5, abs=1)
+    assert rows[2] == ["there", "already", "1", "10"]
+    assert rows[3] == ["failed", "1"]
+    assert repr(report) == str(report)
+    assert report.seconds >= sum(each.seconds for each in report.files) > 0
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert (str(copy), copy.report) == (str(caught.value), report)
+
+
+def test_a_report_of_nothing_new(tmp_path, toy_scorer, inputs):
+    run(toy_scorer, inputs, tmp_path)
+    report = run(toy_scorer, inputs, tmp_path)
+    assert str(report).splitlines()[1].split() == ["labelled", "0", "0", "0"]
+    assert str(report).splitlines()[2].split() == ["there", "already", "4", "46"]
 
 
 # Processes side by side

@@ -37,6 +37,8 @@ def appearing(path: str | os.PathLike[str], *, force: bool = False) -> Iterator[
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary, lock = _locked(path)
+    except FileError:
+        raise
     except OSError as error:
         raise FileError(f"cannot write to the folder {path.parent}: {error.strerror}") from error
     moved = False

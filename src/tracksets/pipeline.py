@@ -113,9 +113,9 @@ def _label(scorers: Scorers, job: Job) -> Labelled:
         done = Labelled(job.source, job.output, tree.n_event)
         if not job.force and _is_finished(job.output, notes):
             return replace(done, skipped=True)
-        replaced = job.force or _is_ours(job.output, notes)
+        replaced = job.force or _is_ours(job.output, notes, tree)
         counted: list[int] = []
-        texts = {each.key: each.model_dump_json() for each in notes}
+        texts = {each.key: each.model_dump_json() for each in [*_carried(tree, job), *notes]}
         try:
             with appearing(job.output, force=replaced) as new:
                 _write(scorers, tree, new, job, texts, counted)
@@ -153,26 +153,28 @@ def _carried(tree: Tree, job: Job) -> list[Provenance]:
     return provenances(tree.path) if changes else []
 
 
-def _found(output: Path, notes: Sequence[Provenance]) -> list[tuple[Provenance, Provenance]]:
-    """Pair what an output that exists says of itself with what it would say if made anew."""
+def _found(output: Path) -> dict[str, Provenance]:
+    """Read what an output that exists says of itself, by field."""
     if not output.is_file():
-        return []
+        return {}
     try:
-        there = {each.field: each for each in provenances(output)}
+        return {each.field: each for each in provenances(output)}
     except FileError:  # it is something else
-        return []
-    return [(there[each.field], each) for each in notes if each.field in there]
+        return {}
 
 
 def _is_finished(output: Path, notes: Sequence[Provenance]) -> bool:
-    pairs = _found(output, notes)
-    return len(pairs) == len(notes) and all(old.is_same_work(new) for old, new in pairs)
+    there = _found(output)
+    return all(each.field in there and there[each.field].is_same_work(each) for each in notes)
 
 
-def _is_ours(output: Path, notes: Sequence[Provenance]) -> bool:
+def _is_ours(output: Path, notes: Sequence[Provenance], tree: Tree) -> bool:
     """Whether an output comes from the same input, so that making it anew loses nothing."""
-    pairs = _found(output, notes)
-    return len(pairs) == len(notes) and all(old.is_same_input(new) for old, new in pairs)
+    there = _found(output)
+    if not all(each.field in there and there[each.field].is_same_input(each) for each in notes):
+        return False
+    kept = {each.field for each in (*notes, *(provenances(tree.path) if there else ()))}
+    return set(there) <= kept
 
 
 def _write(
@@ -195,6 +197,14 @@ def _write(
                     "scores; choose another name with --field"
                 )
             types[name] = np.dtype(np.float32)
+
+    seen = _paths(scorers, tree, job.select, list(others))
+    for path, n in tree.uneven().items():
+        if job.mode != "friend" or path in seen:
+            raise FileError(
+                f"{tree.path}, tree {tree.name}: {'.'.join(path)} has {n} entries where the tree "
+                f"has {tree.n_event}, so that its rows belong to no events"
+            )
 
     def chunks() -> Iterator[dict[str, NDArray[Any]]]:
         for chunk in ahead(_scored(scorers, tree, job.select, list(others))):

@@ -138,6 +138,14 @@ class RootTree(Tree):
         """Size of the file."""
         return int(self.source.file.fEND)
 
+    def uneven(self) -> dict[Path, int]:
+        """Find branches of a TTree that were filled less often than it, or more often."""
+        if self.is_rntuple:
+            return {}
+        leaves = leaves_of(self.source).values()
+        counts = zip(self.fields.paths, (int(each.num_entries) for each in leaves), strict=True)
+        return {path: n for path, n in counts if n != self.n_event}
+
     def _columns(self, paths: Sequence[Path], start: int, stop: int) -> ak.Array:
         if self.is_rntuple:
             wanted = {".".join(path) for path in paths}

@@ -92,7 +92,8 @@ def _rewrite_root(
                 if key in trees or kind.startswith("TDirectory") or key in notes:
                     continue
                 try:
-                    objects[key] = uproot.to_writable(source[key])
+                    made = source[key]
+                    objects[key] = str(made) if kind == "TObjString" else uproot.to_writable(made)
                 except Exception:  # noqa: BLE001  # whatever uproot says of what it can't write
                     refused.append(f"{key} ({kind})")
     _refuse(tree, refused, advice)
@@ -132,11 +133,9 @@ def _new_tree(file: Any, name: str, tree: Tree, added: Mapping[str, Any], target
     if target == "rntuple":
         zeros = {key: np.empty(0, kind) for key, kind in added.items()}
         columns = {key: empty[key] for key in empty.fields}
-        made = file.mkrntuple(name, ak.zip({**columns, **zeros}, depth_limit=1).layout.form)
+        made = file.mkrntuple(name, _table({**columns, **zeros}).layout.form)
         # Of a dictionary, it would sort the columns.
-        return lambda chunk: (
-            made.extend(ak.zip(dict(chunk), depth_limit=1)) if _any(chunk) else None
-        )
+        return lambda chunk: made.extend(_table(chunk)) if _any(chunk) else None
     counters = _counters(tree, added)
     title = tree.source.title if isinstance(tree, RootTree) and target == tree.format else ""
     types = {
@@ -152,6 +151,16 @@ def _new_tree(file: Any, name: str, tree: Tree, added: Mapping[str, Any], target
 
     made = file.mktree(name, types, title=title, counter_name=counter_name)
     return lambda chunk: made.extend({key: chunk[key] for key in types}) if _any(chunk) else None
+
+
+def _table(columns: Mapping[str, Any]) -> ak.Array:
+    """Join columns for an RNTuple; uproot writes wrong values beside a mask, but not an index."""
+
+    def indexed(layout: Any, continuation: Any, **_: Any) -> Any:
+        layout = continuation()
+        return layout.to_IndexedOptionArray64() if layout.is_option else layout
+
+    return ak.to_packed(ak.transform(indexed, ak.zip(dict(columns), depth_limit=1)))
 
 
 def _any(chunk: Mapping[str, Any]) -> bool:

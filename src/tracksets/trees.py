@@ -52,6 +52,10 @@ class Tree(ABC):
     def n_byte(self) -> int:
         """Size of the file."""
 
+    def uneven(self) -> dict[Path, int]:
+        """Find branches that have another number of entries than the tree, and how many."""
+        return {}
+
     @abstractmethod
     def _columns(self, paths: Sequence[Path], start: int, stop: int) -> ak.Array:
         """Read columns of a range of events; may raise anything."""

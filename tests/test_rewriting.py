@@ -1,0 +1,283 @@
+"""Every format into every other: equal in awkward and in real ROOT, or refused with the reason."""
+
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import pytest
+import uproot
+from rootfiles import MODES, same_values, scorer_for
+
+from tracksets import writing
+from tracksets.errors import ConfigError
+from tracksets.inputs import Collection, Inputs
+from tracksets.labelling import LabellingError, label
+from tracksets.parquet import is_parquet
+from tracksets.reading import open_tree
+
+N = 250
+FORMATS = ("root", "rntuple", "parquet")
+INPUTS = Inputs(collections={"Track": Collection(features=["pt", "q"])}, event=["z"])
+
+
+def flat_events() -> ak.Array:
+    """Make events with what all formats can hold: numbers, lists of numbers, fixed dimensions."""
+    random = np.random.default_rng(5)
+    counts = random.poisson(2, N)
+    n = counts.sum()
+    z = random.normal(size=N)
+    z[0] = 1e300  # beyond float32, in a column that is only copied
+    return ak.Array(
+        {
+            "Track_pt": ak.unflatten(random.random(n, np.float32), counts),
+            "Track_q": ak.unflatten(random.integers(-1, 2, n).astype(np.int16), counts),
+            "z": random.normal(size=N).astype(np.float32),
+            "double": z,
+            "event": random.integers(2**63, 2**64, N, np.uint64),
+            "run": np.full(N, 4, np.int32),
+            "small": random.integers(-128, 128, N).astype(np.int8),
+            "flag": random.random(N) < 0.5,
+            "three": random.normal(size=(N, 3)),
+            "empty": ak.unflatten(np.empty(0, np.int16), np.zeros(N, np.int64)),
+        }
+    )
+
+
+def record_events() -> ak.Array:
+    """Make events with records, lists of lists and strings."""
+    flat = flat_events()
+    tracks = ak.zip({"pt": flat.Track_pt, "q": flat.Track_q})
+    lists = ak.unflatten(flat.Track_pt, 1, axis=1)
+    names = ak.Array([f"event {i}" for i in range(N)])
+    values = {"Track": tracks, "z": flat.z, "event": flat.event, "lists": lists, "name": names}
+    return ak.zip(values, depth_limit=1)
+
+
+def write(path: Path, events: ak.Array, kind: str) -> Path:
+    """Write events in several clusters."""
+    if kind == "parquet":
+        ak.to_parquet(events, path, row_group_size=60, extensionarray=False)
+        return path
+    with uproot.recreate(path) as file:
+        if kind == "rntuple":
+            tree = file.mkrntuple("Events", events.layout.form)
+        else:
+            types = {name: ak.type(events[name][:1]).content for name in events.fields}
+            tree = file.mktree("Events", types)
+        for start in range(0, N, 60):
+            part = events[start : start + 60]
+            tree.extend(part if kind == "rntuple" else {name: part[name] for name in types})
+    return path
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory) -> dict[tuple[str, str], Path]:
+    folder = tmp_path_factory.mktemp("formats")
+    made = {"flat": flat_events(), "records": record_events()}
+    files = {}
+    for (shape, events), kind in product(made.items(), FORMATS):
+        if (shape, kind) != ("records", "root"):
+            ending = "parquet" if kind == "parquet" else "root"
+            files[shape, kind] = write(folder / f"{shape}_{kind}.{ending}", events, kind)
+    return files
+
+
+@pytest.fixture(scope="module")
+def scorer():
+    return scorer_for(INPUTS)
+
+
+def read(path: Path, tree: str = "Events") -> ak.Array:
+    """Read a tree by uproot or awkward alone."""
+    if is_parquet(str(path)):
+        return ak.from_parquet(path)
+    with uproot.open(path) as file:
+        return file[tree].arrays()
+
+
+def kind_of(path: Path, tree: str = "Events") -> str:
+    with open_tree(path, None if is_parquet(str(path)) else tree) as opened:
+        return opened.format
+
+
+def plain(values: Any) -> Any:
+    """Turn what RDataFrame gives into numbers and lists."""
+    if isinstance(values, np.ndarray):
+        return values.tolist()
+    if hasattr(values, "size") and callable(values.size):
+        return [plain(each) for each in values]
+    return values.item() if hasattr(values, "item") else values
+
+
+def in_root(root: Any, path: Path, tree: str, columns: list[str]) -> dict[str, list[Any]]:
+    """Read columns by RDataFrame."""
+    frame = root.RDataFrame(tree, str(path))
+    if "small" in columns:  # which Python would get as a character
+        frame = frame.Redefine("small", "int(small)")
+    found = frame.AsNumpy(columns)
+    return {name: [plain(each) for each in values] for name, values in found.items()}
+
+
+def check(output: Path, tree: str, expected: ak.Array, root: Any) -> None:
+    """Compare a tree with what it should hold: by uproot or awkward, and by ROOT."""
+    found = read(output, tree)
+    assert set(expected.fields) <= set(found.fields)
+    for name in expected.fields:
+        assert same_values(plain_types(found[name]), plain_types(expected[name])), name
+    if is_parquet(str(output)):
+        return
+    flat = [name for name in expected.fields if name not in ("Track", "lists", "name", "empty")]
+    for name, values in in_root(root, output, tree, flat).items():
+        assert values == expected[name].to_list(), name
+
+
+def plain_types(array: ak.Array) -> ak.Array:
+    """Leave out what formats say differently: regular lists, options without a None."""
+    assert not ak.any(ak.is_none(array))
+    array = ak.drop_none(array)
+    return ak.from_regular(array, axis=None) if array.ndim > 1 else array
+
+
+CASES = [
+    (shape, *rest)
+    for shape, *rest in product(("flat", "records"), FORMATS, MODES, FORMATS)
+    if (shape, rest[0]) != ("records", "root")
+]
+
+
+def reason(shape: str, kind: str, mode: str, target: str) -> str | None:
+    """Say why there is no such output."""
+    if mode == "append" and target == "parquet":
+        return "a Parquet file holds one table only"
+    if mode == "append" and kind == "parquet":
+        return "is a Parquet file, to which no tree can be appended"
+    if mode == "branch" and shape == "records" and target == "root":
+        return r"cannot write Events/Track/pt \(.*\), .*lists.*Use --mode append or --mode friend"
+    return None
+
+
+@pytest.mark.parametrize(("shape", "kind", "mode", "target"), CASES)
+def test_every_format_in_every_mode(root, sources, scorer, tmp_path, shape, kind, mode, target):
+    source = sources[shape, kind]
+    events = flat_events() if shape == "flat" else record_events()
+    refused = reason(shape, kind, mode, target)
+    if kind == "parquet" and refused:
+        refused = refused.replace("Events/", "rows/")
+    if refused:
+        with pytest.raises((ConfigError, LabellingError), match=refused):
+            label(scorer, source, tmp_path, mode=mode, format=target, progress=False)
+        assert list(tmp_path.iterdir()) == []
+        return
+    report = label(scorer, source, tmp_path, mode=mode, format=target, progress=False)
+    [out] = report.outputs
+    ending = "parquet" if target == "parquet" else "root"
+    assert [each.name for each in tmp_path.iterdir()] == [f"{source.stem}.{ending}"]
+    scores = scorer(events)
+    ids = [name for name in ("run", "event") if name in events.fields]
+    tree = "Events" if mode == "branch" else "Events_score"
+    assert kind_of(out, tree) == target
+    if mode == "branch":
+        check(out, tree, ak.with_field(events, scores, "score"), root)
+    else:
+        named = {**({name: events[name] for name in ids} if mode == "friend" else {})}
+        check(out, tree, ak.zip({**named, "score": scores}, depth_limit=1), root)
+        assert read(out, tree).fields == [*named, "score"]
+    if mode == "append":
+        assert kind_of(out) == kind
+        check(out, "Events", events, root)
+    assert report.events == N
+    assert len(label(scorer, source, tmp_path, mode=mode, format=target, progress=False).skipped)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_there_and_back(sources, scorer, tmp_path, kind):
+    """Through the two other formats; what the first model wrote is kept beside the second's."""
+    a, b, c = (each for each in (FORMATS + FORMATS)[FORMATS.index(kind) :][1:4])
+    path, events = sources["flat", kind], flat_events()
+    for i, (field, target) in enumerate((("one", a), ("two", b), ("three_", c))):
+        report = label(scorer, path, tmp_path / str(i), format=target, field=field, progress=False)
+        [path] = report.outputs
+    back = read(path)
+    for name in events.fields:
+        assert same_values(plain_types(back[name]), plain_types(events[name])), name
+    for field in ("one", "two", "three_"):
+        assert same_values(back[field], scorer(events))
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("target", FORMATS)
+def test_no_events(scorer, tmp_path, kind, target):
+    events = flat_events()[:0]
+    ending = "parquet" if kind == "parquet" else "root"
+    source = tmp_path / f"in.{ending}"
+    if kind == "parquet":
+        ak.to_parquet(events, source, extensionarray=False)
+    else:
+        with uproot.recreate(source) as file:
+            if kind == "rntuple":
+                file.mkrntuple("Events", events.layout.form)
+            else:
+                file.mktree("Events", {k: events[k].type.content for k in events.fields})
+    for mode in ("branch", "friend"):
+        [out] = label(
+            scorer, source, tmp_path / mode, mode=mode, format=target, progress=False
+        ).outputs
+        back = read(out, "Events" if mode == "branch" else "Events_score")
+        assert len(back) == 0
+        assert back.score.type.content == ak.types.NumpyType("float32")
+
+
+def test_missing_values_stay_missing(scorer, tmp_path):
+    """In columns that the model does not read; a TTree cannot say it."""
+    events = flat_events()
+    odd = {
+        "maybe": ak.mask(events.z, events.flag),
+        "name": ak.mask(record_events().name, events.flag),
+        "list": ak.mask(events.Track_pt, events.flag),
+        "inside": ak.mask(events.Track_pt, events.Track_pt > 0.5),
+    }
+    for name, values in odd.items():
+        events = ak.with_field(events, values, name)
+    source = write(tmp_path / "in.parquet", events, "parquet")
+    for target in ("parquet", "rntuple"):
+        [out] = label(scorer, source, tmp_path / target, format=target, progress=False).outputs
+        for name, values in odd.items():
+            assert ak.to_list(read(out)[name]) == ak.to_list(values), name
+    with pytest.raises(LabellingError, match=r"cannot write rows/maybe \(\?float32\)"):
+        label(scorer, source, tmp_path / "root", format="root", progress=False)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_column_is_replaced_by_force(monkeypatch, sources, scorer, tmp_path, kind):
+    monkeypatch.setattr(writing, "has_root", lambda: False)
+    source = sources["flat", kind]
+    options = {"field": "double", "progress": False}
+    with pytest.raises(LabellingError, match="has a branch 'double' already"):
+        label(scorer, source, tmp_path, **options)
+    [out] = label(scorer, source, tmp_path, force=True, **options).outputs
+    back, events = read(out), flat_events()
+    assert set(back.fields) - {"nTrack", "nTrack_pt", "nTrack_q", "nempty"} == set(events.fields)
+    assert back.double.type.content == ak.types.NumpyType("float32")
+    assert same_values(back.double, scorer(events))
+
+
+@pytest.mark.parametrize("kind", ["rntuple", "parquet"])
+def test_a_record_is_not_replaced(sources, scorer, tmp_path, kind):
+    with pytest.raises(LabellingError, match="branch 'Track' that other branches depend on"):
+        label(scorer, sources["records", kind], tmp_path, field="Track", force=True, progress=False)
+
+
+def test_row_groups_and_compression_of_parquet_are_kept(sources, scorer, tmp_path):
+    import pyarrow.parquet
+
+    [out] = label(scorer, sources["records", "parquet"], tmp_path, progress=False).outputs
+    old, new = (pyarrow.parquet.ParquetFile(each) for each in (sources["records", "parquet"], out))
+    groups = [[each.metadata.row_group(i) for i in range(5)] for each in (old, new)]
+    assert [each.num_rows for each in groups[0]] == [each.num_rows for each in groups[1]]
+    assert {group.column(0).compression for both in groups for group in both} == {
+        groups[0][0].column(0).compression
+    }
+    for name in old.schema_arrow.names:
+        assert new.schema_arrow.field(name).type == old.schema_arrow.field(name).type
