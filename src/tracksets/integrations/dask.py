@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import awkward as ak
-import numpy as np
 
 from tracksets.errors import ConfigError, DataError, FileError, MissingExtraError
 from tracksets.features import event_values
