@@ -11,16 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import uproot
+from rootfiles import SAMPLE, scorer_for
 
 import tracksets as ts
 from tracksets.config import read_config
+from tracksets.pyroot import has_root
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def run(name: str, *arguments: str, folder: Path) -> str:
+def run(name: str, *arguments: str, folder: Path, warnings: str = "error") -> str:
     """Run an example in a folder, and return what it prints; a warning is an error."""
-    command = [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments]
+    command = [sys.executable, "-W", warnings, str(EXAMPLES / name), *arguments]
     result = subprocess.run(
         command,
         cwd=folder,
@@ -63,6 +65,19 @@ def test_label_files(tmp_path: Path) -> None:
     printed = run("label_files.py", "-o", "out", "--epochs", "1", folder=tmp_path)
     assert "all three hold the same scores" in printed
     assert all((tmp_path / "out" / mode / "events.root").is_file() for mode in ("append", "friend"))
+
+
+def test_friend(tmp_path: Path) -> None:
+    if not has_root():
+        pytest.skip("ROOT is not installed")
+    scorer = scorer_for(SAMPLE)
+    arrays = {**scorer.arrays, "out.bias": scorer.arrays["out.bias"] - 0.73}  # half above 0.5
+    replace(scorer, arrays=arrays).save(tmp_path / "model.safetensors")
+    # ROOT itself warns that it is in alpha stage.
+    printed = run("friend.py", "model.safetensors", folder=tmp_path, warnings="default")
+    [one, two] = re.findall(r"^(?:RDataFrame|uproot): (.*)$", printed, re.MULTILINE)
+    assert one == two
+    assert 300 < number("RDataFrame:", printed) < 1200
 
 
 @pytest.mark.slow

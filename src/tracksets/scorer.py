@@ -85,7 +85,8 @@ class Scorer:
         Returns
         -------
         ak.Array
-            `n * float32`; for several classes or targets `n * {class: float32, ...}`.
+            `n * float32`; for several classes or targets `n * {class: float32, ...}`. A lazy
+            array of dask-awkward gives a lazy one.
 
         Raises
         ------
@@ -94,13 +95,17 @@ class Scorer:
         ProcessError
             In a process that was forked after JAX had computed.
         """
+        if type(events).__module__.startswith("dask_awkward."):
+            from tracksets.integrations.dask import score_partitions
+
+            return score_partitions(self, events)
         if not isinstance(events, ak.Array):
             raise DataError(f"events must be an awkward array, not {type(events).__name__}")
         if ak.backend(events) == "typetracer":
             return self._traced(events)
         if len(events) == 0 and not ak.fields(events):
-            return self._field(np.empty((0, self.task.outputs), np.float32))
-        return self._field(self.score(Columns(events)))
+            return self.as_array(np.empty((0, self.task.outputs), np.float32))
+        return self.as_array(self.score(Columns(events)))
 
     def score(self, columns: Columns, first_event: int = 0) -> Float[np.ndarray, "event score"]:
         """Score columns that are looked up already; shape (n_event, n_score).
@@ -171,10 +176,11 @@ class Scorer:
             for name in path:
                 column = column[name]
             ak.typetracer.touch_data(column)
-        scores = self._field(np.empty((0, self.task.outputs), np.float32))
+        scores = self.as_array(np.empty((0, self.task.outputs), np.float32))
         return ak.Array(ak.to_layout(scores).to_typetracer(forget_length=True))
 
-    def _field(self, scores: Float[np.ndarray, "event score"]) -> ak.Array:
+    def as_array(self, scores: Float[np.ndarray, "event score"]) -> ak.Array:
+        """Return scores of shape (n_event, n_score) as what a call returns."""
         names = self.task.score_names
         if not names:
             return ak.Array(np.ascontiguousarray(scores[:, 0]))
@@ -245,6 +251,9 @@ class Scorer:
 
     def __hash__(self) -> int:
         return hash(self.hash)
+
+    def __dask_tokenize__(self) -> str:
+        return self.hash
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file with a JSON header; `load` is the way back."""

@@ -1,0 +1,1 @@
+"""Back ends that not everyone has; each is imported when it is used."""
