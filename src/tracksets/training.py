@@ -15,12 +15,14 @@ from tracksets.datasets import read_dataset
 from tracksets.errors import ConfigError, DataError
 from tracksets.features import JaggedInputs, jagged_inputs
 from tracksets.fields import Columns
-from tracksets.fitting import Sample, Training, fit_network
-from tracksets.inputs import Inputs
+from tracksets.fitting import Problem, fit_network
+from tracksets.inputs import Inputs, feature_names
 from tracksets.network import Architecture, Model
 from tracksets.progress import epochs_bar
+from tracksets.samples import InMemory, Sample
 from tracksets.scaling import scalings
 from tracksets.scorer import Scorer
+from tracksets.settings import Training
 from tracksets.targets import Task, task_of
 
 __all__ = ("fit", "fit_inputs", "split", "train")
@@ -132,13 +134,17 @@ def fit_inputs(
 ) -> Scorer:
     """Train on flat inputs; see `fit`."""
     model, training = model or Model(), training or Training()
+    if training.label_smoothing and task.kind == "regression":
+        raise ConfigError("label_smoothing is for classes, not for a regression")
     sample = Sample(
-        jagged, task.learnable(targets), _weights(weights, jagged.n_event).astype(np.float32)
+        InMemory(jagged),
+        task.learnable(targets),
+        _weights(weights, jagged.n_event).astype(np.float32),
     )
     chosen, held_out = split(jagged.n_event, training)
-    train, validation = sample.take(chosen), sample.take(held_out) if len(held_out) else None
+    train, validation = sample.part(chosen), sample.part(held_out) if len(held_out) else None
     for part, what in ((train, "training"), (validation, "validation")):
-        if part is not None and not part.weights.sum(dtype=np.float64) > 0:
+        if part is not None and not part.total > 0:
             raise DataError(f"the weights of the {what} events sum to zero or less")
     if task.kind != "regression" and len(np.unique(train.targets)) < len(task.names):
         raise DataError(
@@ -150,13 +156,24 @@ def fit_inputs(
         event=inputs.event_width,
         outputs=task.outputs,
     )
-    constants = scalings(inputs, train.inputs, train.weights)
-    # Of all events, so that another seed of the split finds the step compiled.
-    shape = Shape.for_multiplicities(jagged.counts, training.block_tracks, training.block_events)
+    problem = Problem(
+        architecture=architecture,
+        task=task,
+        scaling=scalings(
+            inputs,
+            ((part, sample.weights[events]) for part, events in sample.store.parts(train.events)),
+        ),
+        sample=train,
+        validation=validation,
+        # Of all events, so that another seed of the split finds the step compiled.
+        shape=Shape.for_multiplicities(jagged.counts, training.block_tracks, training.block_events),
+        features={
+            **{name: feature_names(each.features) for name, each in inputs.collections.items()},
+            "event": feature_names(inputs.event),
+        },
+    )
     with epochs_bar(training.epochs, progress) as on_epoch:
-        fitted = fit_network(
-            architecture, task, constants, train, validation, training, shape, on_epoch
-        )
+        fitted = fit_network(problem, training, on_epoch)
     return Scorer(
         inputs=inputs,
         model=model,
@@ -164,7 +181,7 @@ def fit_inputs(
         arrays=fitted.arrays,
         shape=Shape.for_multiplicities(jagged.counts),
         summary={
-            "events": {"training": train.inputs.n_event, "validation": len(held_out)},
+            "events": {"training": train.n_event, "validation": len(held_out)},
             "training": training.model_dump(mode="json"),
             "best_epoch": fitted.best_epoch,
             "history": [
