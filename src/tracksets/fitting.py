@@ -2,9 +2,10 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
 from tracksets.blocks import Shape
+from tracksets.checkpoints import Checkpoints
 from tracksets.sharding import on_all, share, shared_out, to_host
 from tracksets.errors import DataError, NonFiniteError
 from tracksets.metrics import mean_auc
@@ -70,14 +72,17 @@ class Fitted:
         By name: every array of the network.
     history
         One entry per epoch: `epoch`, `loss`, `validation_loss`, `validation_auc`,
-        `learning_rate`, `seconds`.
+        `learning_rate` of its last step, `seconds`.
     best_epoch
         The epoch that the parameters are from, counted from 1.
+    stopped
+        Whether it was asked to stop before its end.
     """
 
     arrays: dict[str, NDArray[Any]]
     history: list[Entry]
     best_epoch: int
+    stopped: bool = False
 
 
 @dataclass
@@ -96,6 +101,8 @@ class Progress:
         Of the epochs that are complete.
     best_epoch, best_metric
         The best one of them; the smaller the metric, the better.
+    finished
+        Whether there is nothing left to do.
     """
 
     epoch: int = 1
@@ -104,10 +111,15 @@ class Progress:
     history: list[Entry] = field(default_factory=list)
     best_epoch: int = 0
     best_metric: float = np.inf
+    finished: bool = False
 
 
 def fit_network(
-    problem: Problem, training: Training, on_epoch: Callable[[Entry], None] = lambda _entry: None
+    problem: Problem,
+    training: Training,
+    on_epoch: Callable[[Entry], None] = lambda _entry: None,
+    checkpoints: Checkpoints | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Fitted:
     """Train a network.
 
@@ -124,21 +136,27 @@ def fit_network(
     training
         How to train.
     on_epoch
-        Called with each new entry of the history.
+        Called with each new entry of the history; at once with those of a training that goes on.
+    checkpoints
+        Where to go on, if there is something, and where to keep the state.
+    stop
+        Asked after each epoch whether to stop there.
 
     Raises
     ------
     NonFiniteError
-        If the loss becomes NaN or infinite.
+        If the loss or a gradient becomes NaN or infinite.
     """
-    return _Fit(problem, training).run(on_epoch)
+    return _Fit(problem, training, checkpoints).run(on_epoch, stop)
 
 
 class _Fit:
     """A training under way."""
 
-    def __init__(self, problem: Problem, training: Training) -> None:
-        self.problem, self.training = problem, training
+    def __init__(
+        self, problem: Problem, training: Training, checkpoints: Checkpoints | None
+    ) -> None:
+        self.problem, self.training, self.checkpoints = problem, training, checkpoints
         functions = compiled(problem.architecture)
         network = functions.new(training.seed)
         for name, constants in problem.scaling[0].items():
@@ -156,29 +174,57 @@ class _Fit:
         self.rates = learning_rates(training, n_step)
         self.norm = np.float32(n_step / sample.total)
 
-    def run(self, on_epoch: Callable[[Entry], None]) -> Fitted:
-        progress, training = self.progress, self.training
-        while progress.epoch <= training.epochs:
-            begin = time.perf_counter()
-            rate = float(self._rate())
-            self._train()
-            entry = {"epoch": float(progress.epoch), "loss": self._mean_loss()}
-            entry |= self._validate()
-            entry |= {"learning_rate": rate, "seconds": time.perf_counter() - begin}
-            progress.history.append(entry)
-            self._compare(entry)
-            progress.epoch += 1
-            progress.losses = []
+        self._restore()
+
+    def run(self, on_epoch: Callable[[Entry], None], stop: Callable[[], bool]) -> Fitted:
+        progress = self.progress
+        for entry in progress.history:
             on_epoch(entry)
-            if progress.epoch - 1 - progress.best_epoch >= training.patience:
-                break
+        ended = progress.finished
+        stopped = False
+        while not (ended or stopped):
+            entry, ended = self._epoch()
+            on_epoch(entry)
+            stopped = stop() and not ended
+            if self.checkpoints and (ended or stopped or self.checkpoints.due):
+                self._save()
         arrays = compiled(self.problem.architecture).to_arrays(
             nnx.merge_state(self.best, to_host(self.rest))
         )
-        return Fitted(arrays, progress.history, progress.best_epoch)
+        return Fitted(arrays, progress.history, progress.best_epoch, stopped)
 
-    def _rate(self) -> np.float32:
-        rate: np.float32 = self.rates[min(self.progress.step, len(self.rates) - 1)]
+    def _epoch(self) -> tuple[Entry, bool]:
+        """Train and validate; also say whether that was the last epoch."""
+        progress, training = self.progress, self.training
+        begin = time.perf_counter()
+        self._train()
+        rate = float(self._rate(progress.step - 1))
+        entry = {"epoch": float(progress.epoch), "loss": self._mean_loss()}
+        entry |= self._validate()
+        entry |= {"learning_rate": rate, "seconds": time.perf_counter() - begin}
+        progress.history.append(entry)
+        self._compare(entry)
+        waited = progress.epoch - progress.best_epoch
+        progress.finished = progress.epoch == training.epochs or waited >= training.patience
+        progress.epoch += 1
+        progress.losses = []
+        return entry, progress.finished
+
+    def _save(self) -> None:
+        if self.checkpoints:
+            arrays = {"state": to_host(self.state), "best": self.best}
+            self.checkpoints.save(arrays, asdict(self.progress))
+
+    def _restore(self) -> None:
+        like = {"state": to_host(self.state), "best": self.best}
+        restored = self.checkpoints.restore(like) if self.checkpoints else None
+        if restored is not None:
+            arrays, progress = restored
+            self.state, self.best = on_all(arrays["state"]), arrays["best"]
+            self.progress = Progress(**progress)
+
+    def _rate(self, step: int) -> np.float32:
+        rate: np.float32 = self.rates[min(step, len(self.rates) - 1)]
         return rate
 
     def _train(self) -> None:
@@ -189,14 +235,17 @@ class _Fit:
         batches = self.problem.sample.shuffled(self.problem.shape, random)
         watch = _Watch(self.problem, progress)
         with closing(ahead(stacked(batches, self.n_block, self.n_slot), _AHEAD)) as stacks:
-            for stack in skipped(stacks, len(progress.losses)):
+            for stack in islice(stacks, len(progress.losses), None):
                 seed = np.asarray([self.training.seed, progress.step], np.uint32)
                 weighted = stack._replace(weights=stack.weights * self.norm)
                 self.state, loss, largest = self.steps.step(
-                    self.state, self.rest, shared_out(weighted), self._rate(), seed
+                    self.state, self.rest, shared_out(weighted), self._rate(progress.step), seed
                 )
                 progress.step += 1
                 watch.add(stack, loss, largest)
+                if self.checkpoints and self.checkpoints.due:
+                    watch.finish()  # what is saved is known to be good
+                    self._save()
             watch.finish()
 
     def _mean_loss(self) -> float:
@@ -248,13 +297,6 @@ class _Fit:
             self.best = to_host(self.steps.kept(self.state))
 
 
-def skipped(stacks: Iterator[Batch], n: int) -> Iterator[Batch]:
-    """Leave out the first n; they are packed, which is cheap beside a step."""
-    for i, stack in enumerate(stacks):
-        if i >= n:
-            yield stack
-
-
 def _auc(task: Task, outputs: Float[np.ndarray, "event output"], part: Part) -> float | None:
     if task.kind == "regression":
         return None
@@ -284,40 +326,43 @@ class _Watch:
 
     def _fetch(self) -> None:
         stack, loss, largest = self.waiting.popleft()
-        value = float(loss)
-        if not np.isfinite(value):
-            self._stop(stack, value, np.asarray(largest))
+        value, gradients = float(loss), np.asarray(largest)
+        if not (np.isfinite(value) and np.isfinite(gradients).all()):
+            self._stop(stack, value, gradients)
         self.progress.losses.append(value)
 
     def _stop(self, stack: Batch, loss: float, largest: NDArray[np.float32]) -> None:
         progress = self.progress
-        block = len(progress.losses)
+        what = f"loss is {loss}" if not np.isfinite(loss) else "gradient is not finite"
+        # Blocks are counted in steps: those of one step add up before anything is known of them.
+        place = f"block {len(progress.losses)} of epoch {progress.epoch}"
         step = progress.step - len(self.waiting)
         raise NonFiniteError(
-            f"the training loss is {loss} in block {block} of epoch {progress.epoch} (step {step}):"
-            f" {_REMEDY}.\n"
+            f"the training {what} in {place} (step {step}): {_REMEDY}.\n"
             f"  largest features: {', '.join(self._features(stack))}\n"
             f"  largest gradients: {', '.join(self._gradients(largest))}"
         )
 
     def _features(self, stack: Batch) -> list[str]:
         """Name the features that are farthest from their centre, in units of their spread."""
-        scaled: list[tuple[float, str]] = []
+        block = stack.block
+        n_slot = block.mask.shape[-1]
+        matrices = {name: (block.tracks[name], block.rows[name] < n_slot) for name in block.tracks}
         constants = {**self.problem.scaling[0], "event": self.problem.scaling[1]}
-        for name, matrix in {**stack.block.tracks, "event": stack.block.event}.items():
+        found: list[tuple[float, str]] = []
+        for name, (matrix, used) in {**matrices, "event": (block.event, block.mask)}.items():
+            values = np.asarray(matrix)[np.asarray(used)]
+            if not values.size:
+                continue
             scaling = constants[name]
-            flat = np.asarray(matrix).reshape(-1, matrix.shape[-1])
-            size = np.abs((flat - scaling.shift) * scaling.scale)
-            # Padding is 0, which may be far from the centre.
-            size = np.where((flat != 0).any(axis=1)[:, None], size, 0)
-            names = self.problem.features.get(name) or range(matrix.shape[-1])
-            for i, feature in enumerate(names):
-                at = np.argmax(np.nan_to_num(size[:, i], nan=np.inf)) if len(size) else None
-                if at is not None:
-                    text = f"{name} '{feature}' = {flat[at, i]:.4g} ({size[at, i]:.3g} σ)"
-                    scaled.append((float(np.nan_to_num(size[at, i], nan=np.inf)), text))
-        scaled.sort(key=lambda each: -each[0])
-        return [text for _, text in scaled[:3]]
+            size = np.abs((values - scaling.shift) * scaling.scale)
+            size[np.isnan(size)] = np.inf
+            rows = np.argmax(size, axis=0)
+            for i, feature in enumerate(self.problem.features.get(name) or range(len(rows))):
+                largest = size[rows[i], i]
+                text = f"{name} '{feature}' = {values[rows[i], i]:.4g} ({largest:.3g} σ)"
+                found.append((float(largest), text))
+        return [text for _, text in sorted(found, key=lambda each: -each[0])[:3]]
 
     def _gradients(self, largest: NDArray[np.float32]) -> list[str]:
         params = nnx.state(compiled(self.problem.architecture).new(0), nnx.Param)

@@ -58,6 +58,8 @@ class Training(Configuration):
         Epochs without a better metric before training stops. The best parameters are kept.
     seed
         Of the split, the initial weights and the order of events.
+    checkpoint_minutes
+        Time between two checkpoints, where there is a folder for them.
     """
 
     epochs: Annotated[int, Field(gt=0)] = 30
@@ -77,6 +79,7 @@ class Training(Configuration):
     metric: Literal["loss", "auc"] = "loss"
     patience: Annotated[int, Field(gt=0)] = 5
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
+    checkpoint_minutes: Annotated[float, Field(ge=0)] = 5.0
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

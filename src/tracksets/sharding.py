@@ -4,6 +4,7 @@ from functools import cache
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -29,7 +30,9 @@ def share(n_block: int) -> tuple[int, int]:
 def on_all(tree: Any) -> Any:
     """Copy arrays to every device."""
     mesh = device_mesh()
-    return tree if mesh is None else jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+    if mesh is None:
+        return jax.tree.map(jnp.asarray, tree)
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
 
 
 def shared_out(stack: Any) -> Any:
@@ -47,15 +50,15 @@ def shared_out(stack: Any) -> Any:
 
 
 def to_host(tree: Any) -> Any:
-    """Fetch arrays; those whose parts are on the devices of several processes, from all of them."""
+    """Copy arrays here; those whose parts are on the devices of several processes, from all."""
 
     def fetch(array: Any) -> np.ndarray:
         if isinstance(array, jax.Array) and not array.is_fully_addressable:
             if array.is_fully_replicated:
-                return np.asarray(array.addressable_data(0))
+                return np.array(array.addressable_data(0))
             from jax.experimental.multihost_utils import process_allgather
 
             return np.asarray(process_allgather(array, tiled=True))
-        return np.asarray(array)
+        return np.array(array)  # a view would change when a step reuses the memory
 
     return jax.tree.map(fetch, tree)

@@ -1,8 +1,11 @@
 """Events and targets, or a configuration, in; a trained `Scorer` out."""
 
+import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import awkward as ak
@@ -10,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracksets.blocks import Shape
+from tracksets.checkpoints import Checkpoints, refuse_earlier
 from tracksets.config import Config, read_config
 from tracksets.datasets import read_dataset
 from tracksets.errors import ConfigError, DataError
@@ -17,6 +21,7 @@ from tracksets.features import JaggedInputs, jagged_inputs
 from tracksets.fields import Columns
 from tracksets.fitting import Problem, fit_network
 from tracksets.inputs import Inputs, feature_names
+from tracksets.interrupts import asked_to_stop
 from tracksets.network import Architecture, Model
 from tracksets.progress import epochs_bar
 from tracksets.samples import InMemory, Sample
@@ -38,6 +43,8 @@ def fit(
     training: Training | None = None,
     names: Sequence[str] = (),
     progress: bool = True,
+    checkpoints: str | os.PathLike[str] | None = None,
+    resume: bool = False,
 ) -> Scorer:
     """Train a Deep Set on events in memory.
 
@@ -57,11 +64,16 @@ def fit(
         Names of the classes or targets.
     progress
         Whether to show a progress bar.
+    checkpoints
+        A folder for the state of the training; without one, nothing is kept of it.
+    resume
+        Whether to go on from there. The result is the same as without the interruption.
 
     Returns
     -------
     Scorer
-        With the parameters of the best epoch. The same seed gives the same scorer.
+        With the parameters of the best epoch. The same seed gives the same scorer. Ctrl-C ends the
+        training after the present epoch; `summary["stopped"]` is then true.
 
     Raises
     ------
@@ -71,25 +83,35 @@ def fit(
         If lengths differ, there is only one class, or a branch holds what inputs cannot take.
     NonFiniteError
         If a feature or the loss is not finite.
+    FileError
+        If the folder has checkpoints of another training, or any without `resume`.
     """
     if not isinstance(events, ak.Array):
         raise DataError(f"events must be an awkward array, not {type(events).__name__}")
     if not isinstance(inputs, Inputs):
         raise ConfigError(f"inputs must be ts.Inputs(collections=...), not {type(inputs).__name__}")
+    if checkpoints is not None and not resume:
+        refuse_earlier(checkpoints)
     task, values = task_of(targets, len(events), names)
     jagged = jagged_inputs(Columns(events), inputs)
-    return fit_inputs(jagged, values, task, inputs, weights, model, training, progress)
+    return fit_inputs(jagged, values, task, inputs, weights, model, training, progress, checkpoints)
 
 
-def train(config: Config | str | os.PathLike[str], *, progress: bool = True) -> Scorer:
+def train(
+    config: Config | str | os.PathLike[str],
+    *,
+    progress: bool = True,
+    checkpoints: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+) -> Scorer:
     """Train a Deep Set on files.
 
     Parameters
     ----------
     config
         A configuration, or the name of a TOML file with one.
-    progress
-        Whether to show a progress bar.
+    progress, checkpoints, resume
+        As in `fit`.
 
     Returns
     -------
@@ -105,6 +127,8 @@ def train(config: Config | str | os.PathLike[str], *, progress: bool = True) -> 
     DataError
         If a branch holds what the inputs cannot take.
     """
+    if checkpoints is not None and not resume:
+        refuse_earlier(checkpoints)
     if not isinstance(config, Config):
         config = read_config(config)
     if config.inputs is None:
@@ -119,6 +143,7 @@ def train(config: Config | str | os.PathLike[str], *, progress: bool = True) -> 
         config.model,
         config.training,
         progress,
+        checkpoints,
     )
 
 
@@ -131,6 +156,7 @@ def fit_inputs(
     model: Model | None = None,
     training: Training | None = None,
     progress: bool = True,
+    checkpoints: str | os.PathLike[str] | None = None,
 ) -> Scorer:
     """Train on flat inputs; see `fit`."""
     model, training = model or Model(), training or Training()
@@ -172,8 +198,15 @@ def fit_inputs(
             "event": feature_names(inputs.event),
         },
     )
-    with epochs_bar(training.epochs, progress) as on_epoch:
-        fitted = fit_network(problem, training, on_epoch)
+    with ExitStack() as stack:
+        on_epoch = stack.enter_context(epochs_bar(training.epochs, progress))
+        stop = stack.enter_context(asked_to_stop())
+        keeper = None
+        if checkpoints is not None:
+            mark = _fingerprint(problem, inputs, training)
+            keeper = Checkpoints(Path(checkpoints), mark, training.checkpoint_minutes)
+            stack.enter_context(keeper)
+        fitted = fit_network(problem, training, on_epoch, keeper, stop)
     return Scorer(
         inputs=inputs,
         model=model,
@@ -189,8 +222,21 @@ def fit_inputs(
                 for entry in fitted.history
             ],
             "versions": {name: version(name) for name in ("tracksets", "jax", "flax", "awkward")},
+            **({"stopped": True} if fitted.stopped else {}),
         },
     )
+
+
+def _fingerprint(problem: Problem, inputs: Inputs, training: Training) -> str:
+    """Hash what decides the result of a training, but for the features' values."""
+    digest = hashlib.sha256()
+    settings = training.model_copy(update={"checkpoint_minutes": 0.0})
+    for part in (problem.architecture, problem.task, inputs, settings):
+        digest.update(part.model_dump_json().encode())
+    sample = problem.sample.sample
+    for array in (*sample.store.counts.values(), sample.targets, sample.weights):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def split(n_event: int, training: Training) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
