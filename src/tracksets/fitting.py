@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from tracksets.blocks import Shape
 from tracksets.checkpoints import Checkpoints
-from tracksets.sharding import on_all, share, shared_out, to_host
 from tracksets.errors import DataError, NonFiniteError
 from tracksets.metrics import mean_auc
 from tracksets.network import Architecture, compiled
@@ -24,6 +23,7 @@ from tracksets.prefetch import ahead
 from tracksets.samples import Batch, Part, stacked
 from tracksets.scaling import Scaling
 from tracksets.settings import Training
+from tracksets.sharding import on_all, share, shared_out, to_host
 from tracksets.steps import State, Steps, compiled_steps
 from tracksets.targets import Task
 

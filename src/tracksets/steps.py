@@ -10,11 +10,11 @@ from flax import nnx
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
-from tracksets.sharding import AXIS, device_mesh
 from tracksets.network import Architecture, compiled
 from tracksets.optimisers import direction
 from tracksets.samples import Batch
 from tracksets.settings import Training
+from tracksets.sharding import AXIS, device_mesh
 from tracksets.targets import Task
 
 __all__ = ("State", "Steps", "compiled_steps")
