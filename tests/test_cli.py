@@ -1,5 +1,7 @@
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -190,6 +192,32 @@ def test_force_of_train(tracksets_, here):
     assert Path("model.safetensors").stat().st_mtime_ns == before
     assert tracksets_(*command, "--force").code == 0
     assert Path("model.safetensors").stat().st_mtime_ns > before
+
+
+def test_ctrl_c_and_resume(tracksets_, here, monkeypatch):
+    """The first run stops after an epoch, the second one goes on to the same model."""
+    from tracksets.fitting import _Fit
+
+    tracksets_("train", "train.toml", "-q", "-o", "whole.safetensors")
+    validate = _Fit._validate
+
+    def interrupt(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        return validate(self)
+
+    monkeypatch.setattr(_Fit, "_validate", interrupt)
+    command = ["train", "train.toml", "-q", "-o", "m.safetensors"]
+    done = tracksets_(*command)
+    assert done.code == 0
+    assert "to go on: tracksets train train.toml -o m.safetensors --resume" in done.err
+    assert "best epoch 1" in done.out
+    monkeypatch.setattr(_Fit, "_validate", validate)
+    Path("m.safetensors").unlink()
+    assert "go on with it by --resume" in tracksets_(*command).message.lower()
+    assert "say one of them" in tracksets_(*command, "--resume", "--force").err
+    assert tracksets_(*command, "--resume").code == 0
+    assert Path("m.safetensors").read_bytes() == Path("whole.safetensors").read_bytes()
+    assert not Path("m.safetensors.checkpoints").exists()
 
 
 # Mistakes of the user

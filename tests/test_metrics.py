@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from tracksets.errors import DataError
-from tracksets.metrics import roc, roc_auc
+from tracksets.metrics import mean_auc, roc, roc_auc
 
 
 def random_case(seed, negative=0.0, ties=True):
@@ -94,3 +94,17 @@ def test_curve_by_hand():
 def test_refused(truth, scores, weights, message):
     with pytest.raises(DataError, match=message):
         roc(truth, scores, weights)
+
+
+def test_mean_auc():
+    random = np.random.default_rng(0)
+    classes, weights = random.integers(0, 3, 200), random.exponential(size=200)
+    scores = random.random((200, 3)) + np.eye(3)[classes]
+    areas = [roc_auc(classes == i, scores[:, i], weights) for i in range(3)]
+    assert mean_auc(classes, scores, weights) == pytest.approx(np.mean(areas))
+    two = classes[classes < 2]
+    one = scores[classes < 2, 1:2]
+    w = weights[classes < 2]
+    assert mean_auc(two, one, w) == roc_auc(two, one[:, 0], w)
+    assert mean_auc(np.zeros(len(two)), one, w) is None
+    assert mean_auc(np.ones(len(two)), one, w) is None

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tracksets.blocks import Shape, pack_inputs, unpack
 from tracksets.features import JaggedInputs
-from tracksets.network import Architecture, DeepSet, Model, compiled
+from tracksets.network import Architecture, DeepSet, Model, _dropping, compiled
 from tracksets.scaling import Scaling
 
 WIDTHS = {"Track": 3, "Jet": 2}  # not in alphabetical order
@@ -192,3 +192,51 @@ def test_threads_that_start_together_compile_once():
         assert len(found) == 8
         assert all(np.array_equal(each, found[0]) for each in found)
         assert compiled(architecture).traces == 1
+
+
+def test_dropout_keeps_the_mean():
+    x = np.full((1000, 50), 3, np.float32)
+    drop = _dropping(0.25, jax.random.key(0))
+    first, second = np.asarray(drop(x)), np.asarray(drop(x))
+    for dropped in (first, second):
+        assert set(np.unique(dropped)) == {0, 4}
+        assert (dropped == 0).mean() == pytest.approx(0.25, abs=0.01)
+    assert not np.array_equal(first, second)
+    assert _dropping(0.0, jax.random.key(0))(x) is x
+    assert _dropping(0.5, None)(x) is x
+
+
+def test_dropout_is_behind_the_pooling():
+    """With all of rho's inputs dropped, the tracks say nothing any more."""
+    network = compiled(ARCHITECTURE).new(0)
+    [block] = pack_inputs(flat_inputs(COUNTS, WIDTHS, event=2), Shape({"Track": 64, "Jet": 64}, 8))
+    plain = network(block)
+    np.testing.assert_array_equal(network(block, dropout=0.5), plain)
+    dropped = network(block, dropout=0.9999999, key=jax.random.key(1))
+    np.testing.assert_array_equal(dropped, np.broadcast_to(dropped[:1], dropped.shape))
+    assert not np.array_equal(dropped, plain)
+
+
+def test_bfloat16_is_close_and_sums_are_float32(strict_dtypes):
+    """A thousand tracks of latent 1 add up to 1000, where bfloat16 would stop at 256."""
+    architecture = Architecture(
+        model=Model(phi=[1], rho=[]), tracks=(("Track", 1),), event=0, outputs=1
+    )
+    network = compiled(architecture).new(0)
+    layer = network.phi["Track"].layers[0]
+    for array, value in ((layer.kernel, 1), (layer.bias, 0), (network.out.kernel, 1)):
+        array[...] = np.full(array.shape, value, np.float32)
+    tracks = np.ones((1000, 1), np.float32)
+    inputs = JaggedInputs({"Track": np.array([1000])}, {"Track": tracks}, np.empty((1, 0), "f4"))
+    [block] = pack_inputs(inputs, Shape({"Track": 1000}, 1))
+    found = network(block, dtype="bfloat16", chunk=300)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, 1000)
+
+    inputs = flat_inputs(COUNTS, WIDTHS, event=2)
+    functions = compiled(ARCHITECTURE)
+    network = nnx.merge(functions.graph, functions.to_state(random_arrays(ARCHITECTURE)))
+    [block] = pack_inputs(inputs, Shape({"Track": 64, "Jet": 64}, 8))
+    rough, exact = network(block, dtype="bfloat16"), network(block)
+    np.testing.assert_allclose(rough, exact, rtol=0.1, atol=0.1 * np.abs(exact).max())
+    assert not np.array_equal(rough, exact)

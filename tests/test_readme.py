@@ -14,10 +14,10 @@ import pytest
 from tracksets.config import Class, Data, Regression, Reweight, check_config
 from tracksets.expressions import parse
 from tracksets.fields import Columns, Naming
-from tracksets.fitting import Training
 from tracksets.functions import CONSTANTS, FUNCTIONS, REDUCTIONS
 from tracksets.inputs import Collection, Inputs
 from tracksets.network import Model
+from tracksets.settings import Training
 
 REPOSITORY = Path(__file__).parents[1]
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")

@@ -1,3 +1,6 @@
+import itertools
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -23,7 +26,7 @@ def compute(scale, weights=None, jagged=JAGGED):
     features = ["pt", "d0", "onehot(q, 0, 1)", "eta > 0 && pt > 1"]
     collections = {"T": Collection(features=features, scale=scale)}
     inputs = Inputs(collections=collections, event=["z", "n == 1"], scale=scale)
-    tracks, event = scalings(inputs, jagged, weights)
+    tracks, event = scalings(inputs, [(jagged, weights)])
     return tracks["T"], event
 
 
@@ -145,6 +148,38 @@ def test_events_without_weight_do_not_count():
             np.testing.assert_allclose(one.scale, other.scale, rtol=1e-6)
 
 
+def parts_of(n_part):
+    edges = np.linspace(0, 60, n_part + 1).astype(int)
+    return [(JAGGED.slice(a, b), WEIGHTS[a:b]) for a, b in itertools.pairwise(edges)]
+
+
+@pytest.mark.parametrize("n_part", [2, 7, 60])
+def test_parts_are_like_one(n_part):
+    for scale in ("standard", "quantile"):
+        inputs = Inputs(collections={"T": Collection(features=list("abcde"), scale=scale)})
+        jagged = [(replace(each, event=each.event[:, :0]), w) for each, w in parts_of(n_part)]
+        found, _ = scalings(inputs, jagged)
+        expected, _ = scalings(inputs, [(replace(JAGGED, event=EVENT[:, :0]), WEIGHTS)])
+        exact = 1e-6 if scale == "standard" else 0
+        np.testing.assert_allclose(found["T"].shift, expected["T"].shift, rtol=exact)
+        np.testing.assert_allclose(found["T"].scale, expected["T"].scale, rtol=exact)
+
+
+@given(st.lists(st.integers(0, 40), max_size=12), st.integers(1, 30))
+def test_every_nth_row_whatever_the_parts(lengths, most):
+    values = np.arange(sum(lengths), dtype=np.float64)[:, None]
+    edges = np.cumsum([0, *lengths])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scaling, "_SAMPLE", most)
+        quantiles = scaling._Quantiles(1, [0])
+        for a, b in itertools.pairwise(edges):
+            quantiles.add(values[a:b].astype(np.float32), values[a:b, 0])
+    np.testing.assert_array_equal(quantiles.rows, values[:: quantiles.step])
+    np.testing.assert_array_equal(quantiles.weights, values[:: quantiles.step, 0])
+    assert len(quantiles.rows) <= most
+    assert quantiles.step == 1 or 2 * len(quantiles.rows) >= most
+
+
 @pytest.mark.parametrize("chunk", [1, 7, 1000, 5000])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_moments_do_not_depend_on_the_chunks_of_the_pass(monkeypatch, chunk, weighted):
@@ -155,4 +190,7 @@ def test_moments_do_not_depend_on_the_chunks_of_the_pass(monkeypatch, chunk, wei
     wide = values.astype(np.float64)
     mean = np.average(wide, weights=weights)
     spread = np.sqrt(np.average((wide - mean) ** 2, weights=weights))
-    np.testing.assert_allclose(scaling._moments(values, weights), (mean, spread), rtol=1e-9)
+    moments = scaling._Moments(1, [0])
+    moments.add(values[:, None], weights)
+    found = [float(each[0]) for each in moments._result()]
+    np.testing.assert_allclose(found, (mean, spread), rtol=1e-9)

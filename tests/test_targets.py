@@ -126,6 +126,22 @@ def test_classes_link_and_loss():
         np.testing.assert_allclose(losses, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
+def test_label_smoothing_is_a_mixture_of_the_classes(smoothing):
+    outputs = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    for task, n in ((BINARY, 2), (CLASSES, 3)):
+        columns = outputs[:, : task.outputs]
+
+        def losses(truth, smoothing=0.0, task=task, columns=columns):
+            targets = np.full((len(columns), 1), truth, np.float32)
+            return np.asarray(task.losses(columns, targets, smoothing))
+
+        even = sum(losses(i) for i in range(n)) / n
+        for truth in range(n):
+            expected = (1 - smoothing) * losses(truth) + smoothing * even
+            np.testing.assert_allclose(losses(truth, smoothing), expected, rtol=1e-5)
+
+
 def test_regression_link_and_loss():
     targets = np.array([[12.0, -1.0], [4.0, 0.0]])
     learnable = REGRESSION.learnable(targets)

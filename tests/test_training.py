@@ -4,7 +4,7 @@ import pytest
 from helpers import as_records, make_events
 
 import tracksets as ts
-from tracksets.errors import DataError, NonFiniteError
+from tracksets.errors import ConfigError, DataError, NonFiniteError
 from tracksets.metrics import roc_auc
 from tracksets.training import split
 
@@ -160,3 +160,9 @@ def test_bad_features_refused():
 def test_progress_bar(capsys):
     ts.fit(make_events(40), np.arange(40) % 2, INPUTS, model=MODEL, training=QUICK)
     assert "1/1" in capsys.readouterr().out
+
+
+def test_label_smoothing_of_a_regression_refused():
+    training = QUICK.model_copy(update={"label_smoothing": 0.1})
+    with pytest.raises(ConfigError, match="label_smoothing is for classes"):
+        fit(make_events(40), np.linspace(0.5, 1, 40), training=training)

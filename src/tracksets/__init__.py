@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from tracksets.config import Config
     from tracksets.devices import limit_threads
     from tracksets.errors import TracksetsError
-    from tracksets.fitting import Training
     from tracksets.inputs import Collection, Inputs
     from tracksets.labelling import label
     from tracksets.network import DeepSet, Model
     from tracksets.pooling import pool, pooling_matrix
     from tracksets.scorer import Scorer, load
+    from tracksets.settings import Training
     from tracksets.training import fit, train
 
 _HOMES = {
@@ -31,7 +31,7 @@ _HOMES = {
     "Model": "network",
     "Scorer": "scorer",
     "TracksetsError": "errors",
-    "Training": "fitting",
+    "Training": "settings",
     "fit": "training",
     "label": "labelling",
     "limit_threads": "devices",

@@ -82,21 +82,36 @@ def inspect(
 def train(
     config: _Config,
     output: _Output = Path("model.safetensors"),
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a training that was stopped or killed.")
+    ] = False,
     force: _Force = False,
     quiet: _Quiet = False,
 ) -> None:
     """Train a model as a configuration says, and save it."""
     from tracksets.atomic import refuse_existing
+    from tracksets.checkpoints import discard
     from tracksets.training import train as run
 
-    refuse_existing(output, force=force)  # rather now than after the training
-    scorer = run(config, progress=not quiet)
+    if force and resume:
+        raise typer.BadParameter("--force begins anew and --resume goes on: say one of them")
+    refuse_existing(output, force=force or resume)  # rather now than after the training
+    checkpoints = output.with_name(f"{output.name}.checkpoints")
+    if force:
+        discard(checkpoints)
+    scorer = run(config, progress=not quiet, checkpoints=checkpoints, resume=resume)
     scorer.save(output)
     best = scorer.summary["history"][scorer.summary["best_epoch"] - 1]
     losses = ", ".join(
-        f"{key} {best[key]:.4f}" for key in ("loss", "validation_loss") if key in best
+        f"{key} {best[key]:.4f}"
+        for key in ("loss", "validation_loss", "validation_auc")
+        if key in best
     )
     _say(f"{output}: best epoch {scorer.summary['best_epoch']}, {losses}")
+    if scorer.summary.get("stopped"):
+        _say(f"stopped early; to go on: tracksets train {config} -o {output} --resume", stderr=True)
+    else:
+        discard(checkpoints)
 
 
 @app.command()

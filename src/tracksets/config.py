@@ -10,9 +10,9 @@ from pydantic import Field, ValidationError, model_validator
 
 from tracksets.errors import ConfigError, near_misses
 from tracksets.expressions import parse
-from tracksets.fitting import Training
 from tracksets.inputs import Configuration, Inputs, as_config_error
 from tracksets.network import Model
+from tracksets.settings import Training
 
 __all__ = ("Config", "Data", "read_config")
 

@@ -1,104 +1,65 @@
-"""Packed training events in, trained parameters out: loss, step, epochs, early stopping."""
+"""Training events in, trained parameters out: epochs, validation, early stopping."""
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 from jaxtyping import Array, Float
 from numpy.typing import NDArray
-from pydantic import Field
 
-from tracksets.blocks import DEFAULT_TRACKS, Block, Shape, pack_inputs
-from tracksets.errors import NonFiniteError
-from tracksets.features import JaggedInputs
-from tracksets.inputs import Configuration
+from tracksets.blocks import Shape
+from tracksets.checkpoints import Checkpoints
+from tracksets.errors import DataError, NonFiniteError
+from tracksets.metrics import mean_auc
 from tracksets.network import Architecture, compiled
+from tracksets.optimisers import learning_rates
+from tracksets.prefetch import ahead
+from tracksets.samples import Batch, Part, stacked
 from tracksets.scaling import Scaling
+from tracksets.settings import Training
+from tracksets.sharding import on_all, share, shared_out, to_host
+from tracksets.steps import State, Steps, compiled_steps
 from tracksets.targets import Task
 
-__all__ = ("Fitted", "Sample", "Training", "fit_network")
+__all__ = ("Fitted", "Problem", "fit_network")
 
 _IN_FLIGHT = 4
 """Steps that may wait in JAX's queue; more only hold memory."""
+_AHEAD = 3
+"""Stacks of blocks that are packed before they are needed."""
 
-
-class Training(Configuration):
-    """How to train.
-
-    Parameters
-    ----------
-    epochs
-        Most passes over the training events.
-    block_tracks
-        Track slots of a block: the batch size, counted in tracks.
-    block_events
-        Event slots of a block; by default what typical events fill.
-    learning_rate
-        Of Adam (Kingma, Ba, arXiv:1412.6980).
-    weight_decay
-        Decoupled, as in AdamW (Loshchilov, Hutter, arXiv:1711.05101).
-    validation
-        Fraction of the events that is not trained on and decides when to stop.
-    patience
-        Epochs without a better validation loss before training stops. The best parameters are
-        kept.
-    seed
-        Of the split, the initial weights and the order of events.
-    """
-
-    epochs: Annotated[int, Field(gt=0)] = 30
-    block_tracks: Annotated[int, Field(gt=0)] = DEFAULT_TRACKS
-    block_events: Annotated[int, Field(gt=0)] | None = None
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    validation: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    patience: Annotated[int, Field(gt=0)] = 5
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
+Entry = dict[str, float]
 
 
 @dataclass(frozen=True)
-class Sample:
-    """Events with what to learn from them.
+class Problem:
+    """What to train, and on what.
 
     Attributes
     ----------
-    inputs
-        Flat inputs of n events.
-    targets
-        As `Task.learnable` gives them, float32, shape (n_event, n_target).
-    weights
-        Weight of each event, float32, shape (n_event,); may be negative.
+    architecture, task, scaling
+        Of the network.
+    sample, validation
+        What to train on, and what decides when to stop.
+    shape
+        Slots of the blocks.
+    features
+        By collection: names of the features, for messages.
     """
 
-    inputs: JaggedInputs
-    targets: Float[np.ndarray, "event target"]
-    weights: Float[np.ndarray, " event"]
-
-    def take(self, events: NDArray[np.int64]) -> "Sample":
-        """Return the chosen events (indices)."""
-        return Sample(self.inputs.take(events), self.targets[events], self.weights[events])
-
-    def batches(
-        self, shape: Shape, order: NDArray[np.int64]
-    ) -> Iterator[tuple[Block, NDArray[np.float32], NDArray[np.float32]]]:
-        """Pack the events in this order: blocks, with targets and weights of the event slots."""
-        start = 0
-        for block in pack_inputs(self.inputs, shape, order):
-            chosen = order[start : start + block.n_event]
-            targets = np.zeros((len(block.mask), self.targets.shape[1]), np.float32)
-            weights = np.zeros(len(block.mask), np.float32)
-            targets[: len(chosen)] = self.targets[chosen]
-            weights[: len(chosen)] = self.weights[chosen]
-            yield block, targets, weights
-            start += len(chosen)
+    architecture: Architecture
+    task: Task
+    scaling: tuple[dict[str, Scaling], Scaling]
+    sample: Part
+    validation: Part | None
+    shape: Shape
+    features: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -110,150 +71,301 @@ class Fitted:
     arrays
         By name: every array of the network.
     history
-        One entry per epoch: `epoch`, `loss`, `validation_loss`, `seconds`.
+        One entry per epoch: `epoch`, `loss`, `validation_loss`, `validation_auc`,
+        `learning_rate` of its last step, `seconds`.
     best_epoch
         The epoch that the parameters are from, counted from 1.
+    stopped
+        Whether it was asked to stop before its end.
     """
 
     arrays: dict[str, NDArray[Any]]
-    history: list[dict[str, float]]
+    history: list[Entry]
     best_epoch: int
+    stopped: bool = False
 
 
-class _Steps:
-    """The compiled functions of training: one set per architecture, task and optimiser."""
+@dataclass
+class Progress:
+    """How far a training has come; with the arrays, all there is to know to go on.
 
-    def __init__(self, architecture: Architecture, task: Task, rate: float, decay: float) -> None:
-        graph = compiled(architecture).graph
-        self.optimiser = optax.adamw(rate, weight_decay=decay) if decay else optax.adam(rate)
+    Attributes
+    ----------
+    epoch
+        The present one, counted from 1.
+    losses
+        Of its steps so far.
+    step
+        Steps of all epochs.
+    history
+        Of the epochs that are complete.
+    best_epoch, best_metric
+        The best one of them; the smaller the metric, the better.
+    finished
+        Whether there is nothing left to do.
+    """
 
-        def weighted_loss(
-            params: Any, rest: Any, block: Block, targets: Array, weights: Array
-        ) -> Array:
-            network = nnx.merge(graph, params, rest)
-            losses = task.losses(network(block), targets)
-            # Padding has weight 0, but 0 * inf is NaN, also in the gradient.
-            return jnp.sum(jnp.where(block.mask, losses, 0.0) * weights)
-
-        def step(
-            params: Any, opt_state: Any, rest: Any, block: Block, targets: Array, weights: Array
-        ) -> tuple[Any, Any, Array]:
-            loss, gradient = jax.value_and_grad(weighted_loss)(
-                params, rest, block, targets, weights
-            )
-            updates, opt_state = self.optimiser.update(gradient, opt_state, params)
-            return optax.apply_updates(params, updates), opt_state, loss
-
-        self.weighted_loss = jax.jit(weighted_loss)
-        self.step = jax.jit(step, donate_argnums=(0, 1))
-
-
-@lru_cache(maxsize=16)
-def _steps(architecture: Architecture, task: Task, rate: float, decay: float) -> _Steps:
-    return _Steps(architecture, task, rate, decay)
+    epoch: int = 1
+    losses: list[float] = field(default_factory=list)
+    step: int = 0
+    history: list[Entry] = field(default_factory=list)
+    best_epoch: int = 0
+    best_metric: float = np.inf
+    finished: bool = False
 
 
 def fit_network(
-    architecture: Architecture,
-    task: Task,
-    scaling: tuple[dict[str, Scaling], Scaling],
-    sample: Sample,
-    validation: Sample | None,
+    problem: Problem,
     training: Training,
-    shape: Shape,
-    on_epoch: Callable[[dict[str, float]], None] = lambda _entry: None,
+    on_epoch: Callable[[Entry], None] = lambda _entry: None,
+    checkpoints: Checkpoints | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Fitted:
     """Train a network.
 
     The loss of a step is the weighted sum over its events, divided by the mean sum of weights of a
-    block: by a constant, not by the sum of this block's weights, which negative weights can bring
+    step: by a constant, not by the sum of this step's weights, which negative weights can bring
     close to zero, and not by the number of slots. So every event counts by its weight alone,
     wherever it is packed. The losses that are reported are sums over all events, divided by the
     sum of all weights.
 
     Parameters
     ----------
-    architecture, task, scaling
-        What to train.
-    sample, validation
-        What to train on, and what decides when to stop.
+    problem
+        What to train, and on what.
     training
         How to train.
-    shape
-        Slots of the blocks to train on.
     on_epoch
-        Called with each new entry of the history.
+        Called with each new entry of the history; at once with those of a training that goes on.
+    checkpoints
+        Where to go on, if there is something, and where to keep the state.
+    stop
+        Asked after each epoch whether to stop there.
 
     Raises
     ------
     NonFiniteError
-        If the loss becomes NaN or infinite.
+        If the loss or a gradient becomes NaN or infinite.
     """
-    functions = compiled(architecture)
-    steps = _steps(architecture, task, training.learning_rate, training.weight_decay)
-    network = functions.new(training.seed)
-    for name, constants in scaling[0].items():
-        network.scaling[name].set(constants)
-    network.event_scaling.set(scaling[1])
-    params, rest = nnx.state(network, nnx.Param, ...)
-    opt_state = steps.optimiser.init(params)
-    random = np.random.default_rng([training.seed, 1])
-    total = float(sample.weights.sum(dtype=np.float64))
-    norm = np.float32(_n_block(sample.inputs, shape) / total)
-
-    best, best_loss, best_epoch = params, np.inf, 0
-    history: list[dict[str, float]] = []
-    for epoch in range(1, training.epochs + 1):
-        begin = time.perf_counter()
-        losses: list[Array] = []
-        waiting: deque[Array] = deque()
-        order = random.permutation(sample.inputs.n_event)
-        for block, targets, weights in sample.batches(shape, order):
-            if best is params:  # the step reuses the memory of the parameters it is given
-                best = jax.tree.map(jnp.copy, params)
-            params, opt_state, loss = steps.step(
-                params, opt_state, rest, block, targets, weights * norm
-            )
-            losses.append(loss)
-            waiting.append(loss)
-            if len(waiting) > _IN_FLIGHT:
-                waiting.popleft().block_until_ready()
-        entry = {
-            "epoch": float(epoch),
-            "loss": _total(losses, epoch, "training") / (total * float(norm)),
-        }
-        if validation is not None:
-            parts = [
-                steps.weighted_loss(params, rest, *batch)
-                for batch in validation.batches(shape, np.arange(validation.inputs.n_event))
-            ]
-            entry["validation_loss"] = _total(parts, epoch, "validation") / float(
-                validation.weights.sum(dtype=np.float64)
-            )
-        entry["seconds"] = time.perf_counter() - begin
-        history.append(entry)
-        on_epoch(entry)
-        watched = entry.get("validation_loss", -np.inf)
-        if watched < best_loss or validation is None:
-            best, best_loss, best_epoch = params, watched, epoch
-        elif epoch - best_epoch >= training.patience:
-            break
-    arrays = functions.to_arrays(nnx.merge_state(best, rest))
-    return Fitted(arrays, history, best_epoch)
+    return _Fit(problem, training, checkpoints).run(on_epoch, stop)
 
 
-def _n_block(inputs: JaggedInputs, shape: Shape) -> float:
-    """Estimate into how many blocks events are packed: the scarcest kind of slot decides."""
-    filled = [len(inputs.tracks[name]) / slots for name, slots in shape.tracks.items()]
-    return max(1.0, inputs.n_event / shape.events, *filled)
+class _Fit:
+    """A training under way."""
 
+    def __init__(
+        self, problem: Problem, training: Training, checkpoints: Checkpoints | None
+    ) -> None:
+        self.problem, self.training, self.checkpoints = problem, training, checkpoints
+        functions = compiled(problem.architecture)
+        network = functions.new(training.seed)
+        for name, constants in problem.scaling[0].items():
+            network.scaling[name].set(constants)
+        network.event_scaling.set(problem.scaling[1])
+        params, rest = nnx.state(network, nnx.Param, ...)
+        self.rest = on_all(rest)
+        self.steps: Steps = compiled_steps(problem.architecture, problem.task, training)
+        self.state: State = on_all(self.steps.start(params))
+        self.best = to_host(params)
+        self.progress = Progress()
+        sample = problem.sample
+        self.n_block, self.n_slot = share(training.blocks_per_step)
+        n_step = sample.n_block(problem.shape) / self.n_block
+        self.rates = learning_rates(training, n_step)
+        self.norm = np.float32(n_step / sample.total)
 
-def _total(losses: list[Array], epoch: int, what: str) -> float:
-    values = np.asarray([float(each) for each in losses])
-    if not np.isfinite(values).all():
-        first = int(np.flatnonzero(~np.isfinite(values))[0])
-        raise NonFiniteError(
-            f"the {what} loss is {values[first]} in block {first} of epoch {epoch}: lower the "
-            "learning rate, or look for extreme features and weights (clip them)"
+        self._restore()
+
+    def run(self, on_epoch: Callable[[Entry], None], stop: Callable[[], bool]) -> Fitted:
+        progress = self.progress
+        for entry in progress.history:
+            on_epoch(entry)
+        ended = progress.finished
+        stopped = False
+        while not (ended or stopped):
+            entry, ended = self._epoch()
+            on_epoch(entry)
+            stopped = stop() and not ended
+            if self.checkpoints and (ended or stopped or self.checkpoints.due):
+                self._save()
+        arrays = compiled(self.problem.architecture).to_arrays(
+            nnx.merge_state(self.best, to_host(self.rest))
         )
-    return float(values.sum())
+        return Fitted(arrays, progress.history, progress.best_epoch, stopped)
+
+    def _epoch(self) -> tuple[Entry, bool]:
+        """Train and validate; also say whether that was the last epoch."""
+        progress, training = self.progress, self.training
+        begin = time.perf_counter()
+        self._train()
+        rate = float(self._rate(progress.step - 1))
+        entry = {"epoch": float(progress.epoch), "loss": self._mean_loss()}
+        entry |= self._validate()
+        entry |= {"learning_rate": rate, "seconds": time.perf_counter() - begin}
+        progress.history.append(entry)
+        self._compare(entry)
+        waited = progress.epoch - progress.best_epoch
+        progress.finished = progress.epoch == training.epochs or waited >= training.patience
+        progress.epoch += 1
+        progress.losses = []
+        return entry, progress.finished
+
+    def _save(self) -> None:
+        if self.checkpoints:
+            arrays = {"state": to_host(self.state), "best": self.best}
+            self.checkpoints.save(arrays, asdict(self.progress))
+
+    def _restore(self) -> None:
+        like = {"state": to_host(self.state), "best": self.best}
+        restored = self.checkpoints.restore(like) if self.checkpoints else None
+        if restored is not None:
+            arrays, progress = restored
+            self.state, self.best = on_all(arrays["state"]), arrays["best"]
+            self.progress = Progress(**progress)
+
+    def _rate(self, step: int) -> np.float32:
+        rate: np.float32 = self.rates[min(step, len(self.rates) - 1)]
+        return rate
+
+    def _train(self) -> None:
+        """Make the steps of an epoch that are yet to be made."""
+        progress = self.progress
+        # All random numbers follow from the seed and from where the training stands.
+        random = np.random.default_rng([self.training.seed, 1, progress.epoch])
+        batches = self.problem.sample.shuffled(self.problem.shape, random)
+        watch = _Watch(self.problem, progress)
+        with closing(ahead(stacked(batches, self.n_block, self.n_slot), _AHEAD)) as stacks:
+            for stack in islice(stacks, len(progress.losses), None):
+                seed = np.asarray([self.training.seed, progress.step], np.uint32)
+                weighted = stack._replace(weights=stack.weights * self.norm)
+                self.state, loss, largest = self.steps.step(
+                    self.state, self.rest, shared_out(weighted), self._rate(progress.step), seed
+                )
+                progress.step += 1
+                watch.add(stack, loss, largest)
+                if self.checkpoints and self.checkpoints.due:
+                    watch.finish()  # what is saved is known to be good
+                    self._save()
+            watch.finish()
+
+    def _mean_loss(self) -> float:
+        total = self.problem.sample.total * float(self.norm)
+        return float(np.sum(self.progress.losses, dtype=np.float64)) / total
+
+    def _validate(self) -> Entry:
+        part = self.problem.validation
+        if part is None:
+            return {}
+        params = on_all(self.steps.kept(self.state))
+        n = share(1)[0]
+        parts: list[NDArray[np.float32]] = []
+        losses: list[NDArray[np.float32]] = []
+        waiting: deque[tuple[Batch, Array, Array]] = deque()
+
+        def fetch() -> None:
+            stack, loss, outputs = waiting.popleft()
+            losses.append(to_host(loss))
+            parts.append(to_host(outputs)[np.asarray(stack.block.mask)])
+
+        for stack in ahead(stacked(part.ordered(self.problem.shape), n), _AHEAD):
+            waiting.append((stack, *self.steps.losses(params, self.rest, shared_out(stack))))
+            if len(waiting) > _IN_FLIGHT:
+                fetch()
+        while waiting:
+            fetch()
+        values = np.concatenate(losses)
+        bad = np.flatnonzero(~np.isfinite(values))
+        if len(bad):
+            raise NonFiniteError(
+                f"the validation loss is {values[bad[0]]} in block {bad[0]} of epoch "
+                f"{self.progress.epoch}: {_REMEDY}"
+            )
+        entry = {"validation_loss": float(values.sum(dtype=np.float64)) / part.total}
+        auc = _auc(self.problem.task, np.concatenate(parts), part)
+        return entry if auc is None else {**entry, "validation_auc": auc}
+
+    def _compare(self, entry: Entry) -> None:
+        """Keep the parameters if they are the best so far; without validation, always."""
+        progress = self.progress
+        metric = entry.get("validation_loss", -np.inf)
+        if self.training.metric == "auc":
+            if "validation_auc" not in entry:
+                raise DataError("metric = 'auc' needs validation events of several classes")
+            metric = -entry["validation_auc"]
+        if metric < progress.best_metric or self.problem.validation is None:
+            progress.best_epoch, progress.best_metric = progress.epoch, metric
+            self.best = to_host(self.steps.kept(self.state))
+
+
+def _auc(task: Task, outputs: Float[np.ndarray, "event output"], part: Part) -> float | None:
+    if task.kind == "regression":
+        return None
+    return mean_auc(part.targets[:, 0], task.link(outputs), part.weights)
+
+
+_REMEDY = "lower the learning rate, clip_gradient, or clip extreme features"
+
+
+class _Watch:
+    """Collects the losses of steps as they are computed, and stops at one that is not finite."""
+
+    def __init__(self, problem: Problem, progress: Progress) -> None:
+        self.problem, self.progress = problem, progress
+        self.waiting: deque[tuple[Batch, Array, Array]] = deque()
+
+    def add(self, stack: Batch, loss: Array, largest: Array) -> None:
+        """Take a step whose result is yet to come."""
+        self.waiting.append((stack, loss, largest))
+        if len(self.waiting) > _IN_FLIGHT:
+            self._fetch()
+
+    def finish(self) -> None:
+        """Wait for all steps."""
+        while self.waiting:
+            self._fetch()
+
+    def _fetch(self) -> None:
+        stack, loss, largest = self.waiting.popleft()
+        value, gradients = float(loss), np.asarray(largest)
+        if not (np.isfinite(value) and np.isfinite(gradients).all()):
+            self._stop(stack, value, gradients)
+        self.progress.losses.append(value)
+
+    def _stop(self, stack: Batch, loss: float, largest: NDArray[np.float32]) -> None:
+        progress = self.progress
+        what = f"loss is {loss}" if not np.isfinite(loss) else "gradient is not finite"
+        # Blocks are counted in steps: those of one step add up before anything is known of them.
+        place = f"block {len(progress.losses)} of epoch {progress.epoch}"
+        step = progress.step - len(self.waiting)
+        raise NonFiniteError(
+            f"the training {what} in {place} (step {step}): {_REMEDY}.\n"
+            f"  largest features: {', '.join(self._features(stack))}\n"
+            f"  largest gradients: {', '.join(self._gradients(largest))}"
+        )
+
+    def _features(self, stack: Batch) -> list[str]:
+        """Name the features that are farthest from their centre, in units of their spread."""
+        block = stack.block
+        n_slot = block.mask.shape[-1]
+        matrices = {name: (block.tracks[name], block.rows[name] < n_slot) for name in block.tracks}
+        constants = {**self.problem.scaling[0], "event": self.problem.scaling[1]}
+        found: list[tuple[float, str]] = []
+        for name, (matrix, used) in {**matrices, "event": (block.event, block.mask)}.items():
+            values = np.asarray(matrix)[np.asarray(used)]
+            if not values.size:
+                continue
+            scaling = constants[name]
+            size = np.abs((values - scaling.shift) * scaling.scale)
+            size[np.isnan(size)] = np.inf
+            rows = np.argmax(size, axis=0)
+            for i, feature in enumerate(self.problem.features.get(name) or range(len(rows))):
+                largest = size[rows[i], i]
+                text = f"{name} '{feature}' = {values[rows[i], i]:.4g} ({largest:.3g} σ)"
+                found.append((float(largest), text))
+        return [text for _, text in sorted(found, key=lambda each: -each[0])[:3]]
+
+    def _gradients(self, largest: NDArray[np.float32]) -> list[str]:
+        params = nnx.state(compiled(self.problem.architecture).new(0), nnx.Param)
+        names = [".".join(map(str, path)) for path, _ in nnx.to_flat_state(params)]
+        order = np.argsort(-np.nan_to_num(largest, nan=np.inf), kind="stable")
+        return [f"{names[i]} {largest[i]:.3g}" for i in order[:3]]

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from tracksets.errors import DataError
 
-__all__ = ("Roc", "roc", "roc_auc")
+__all__ = ("Roc", "mean_auc", "roc", "roc_auc")
 
 
 @dataclass(frozen=True)
@@ -91,3 +91,32 @@ def roc_auc(is_signal: ArrayLike, scores: ArrayLike, weights: ArrayLike | None =
     0.875
     """
     return roc(is_signal, scores, weights).auc
+
+
+def mean_auc(classes: ArrayLike, scores: ArrayLike, weights: ArrayLike) -> float | None:
+    """Area under the ROC curve; of three classes and more, the mean of each against all others.
+
+    Parameters
+    ----------
+    classes
+        Index of the class of each event, shape (n_event,).
+    scores
+        Probability of the last of two classes, or of each, shape (n_event, n_score).
+    weights
+        Shape (n_event,).
+
+    Returns
+    -------
+    float or None
+        None if the weights of a class, or of all others, sum to zero: then there is no curve.
+    """
+    truth, table = np.asarray(classes), np.asarray(scores)
+    w = np.asarray(weights, np.float64)
+    signals = [1] if table.shape[1] == 1 else range(table.shape[1])
+    areas = []
+    for column, i in enumerate(signals):
+        chosen = truth == i
+        if w[chosen].sum() == 0 or w[~chosen].sum() == 0:
+            return None
+        areas.append(roc_auc(chosen, table[:, column], w))
+    return float(np.mean(areas))

@@ -4,6 +4,7 @@ Zaheer et al., Deep Sets, NeurIPS 2017 (arXiv:1703.06114); with particles as ele
 Particle Flow Network of Komiske, Metodiev, Thaler, JHEP 01 (2019) 121 (arXiv:1810.05165).
 """
 
+import itertools
 from collections.abc import Callable, Mapping
 from functools import cached_property, lru_cache, partial
 from threading import Lock
@@ -30,6 +31,7 @@ _ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
     "tanh": jnp.tanh,
 }
 Width = Annotated[int, Field(gt=0, le=65536)]
+Precision = Literal["float32", "bfloat16"]
 
 
 class Model(Configuration):
@@ -112,9 +114,14 @@ class Dense(nnx.Module):
             n_in = width
         self.activation = activation
 
-    def __call__(self, x: Float[Array, "n feature"]) -> Float[Array, "n latent"]:
+    def __call__(
+        self,
+        x: Float[Array, "n feature"],
+        dtype: Precision = "float32",
+        drop: Callable[[Array], Array] = lambda x: x,
+    ) -> Float[Array, "n latent"]:
         for layer in self.layers:
-            x = _ACTIVATIONS[self.activation](_affine(layer, x))
+            x = drop(_ACTIVATIONS[self.activation](_affine(layer, x, dtype)))
         return x
 
 
@@ -179,7 +186,14 @@ class DeepSet(nnx.Module):
         )
 
     def __call__(
-        self, block: Block, *, chunk: int | None = None, skip_padding: bool = False
+        self,
+        block: Block,
+        *,
+        chunk: int | None = None,
+        skip_padding: bool = False,
+        dtype: Precision = "float32",
+        dropout: float = 0.0,
+        key: Array | None = None,
     ) -> Float[Array, "event output"]:
         """Compute the outputs of all event slots; those of padding mean nothing.
 
@@ -191,12 +205,18 @@ class DeepSet(nnx.Module):
             Tracks to compute at a time; by default what suits the back end.
         skip_padding
             Don't compute chunks of padding. Faster, but without a reverse-mode derivative.
+        dtype
+            What the layers compute in. Features are standardised, tracks added up and outputs
+            returned in float32 in either case.
+        dropout, key
+            Probability that a number behind the pooling is dropped, for training only, and the
+            random state that decides which.
         """
         n_event = block.mask.shape[0]
         chunk = chunk or default_chunk()
         parts = [
             pool_chunks(
-                partial(self._latent, name),
+                partial(self._latent, name, dtype),
                 jnp.asarray(block.tracks[name]),
                 jnp.asarray(block.rows[name]),
                 n_event,
@@ -207,19 +227,34 @@ class DeepSet(nnx.Module):
             for name in self.collections
         ]
         parts.append(self.event_scaling(jnp.asarray(block.event)))
-        latent = self.rho(jnp.concatenate(parts, axis=1))
-        return _affine(self.out, latent)
+        drop = _dropping(dropout, key)
+        latent = self.rho(drop(jnp.concatenate(parts, axis=1)), dtype, drop)
+        return _affine(self.out, latent, dtype).astype(jnp.float32)
 
     def _latent(
-        self, name: str, tracks: Float[Array, "track feature"]
+        self, name: str, dtype: Precision, tracks: Float[Array, "track feature"]
     ) -> Float[Array, "track latent"]:
-        latent: Array = self.phi[name](self.scaling[name](tracks))
-        return latent
+        latent: Array = self.phi[name](self.scaling[name](tracks), dtype)
+        return latent.astype(jnp.float32)
 
 
-def _affine(layer: Any, x: Float[Array, "n feature"]) -> Float[Array, "n output"]:
-    y: Array = x @ layer.kernel[...] + layer.bias[...][None, :]
+def _affine(layer: Any, x: Float[Array, "n feature"], dtype: Precision) -> Float[Array, "n output"]:
+    kernel, bias = layer.kernel[...].astype(dtype), layer.bias[...].astype(dtype)
+    y: Array = x.astype(dtype) @ kernel + bias[None, :]
     return y
+
+
+def _dropping(rate: float, key: Array | None) -> Callable[[Array], Array]:
+    """Return what drops numbers at random and scales up the others, another choice each time."""
+    if not rate or key is None:
+        return lambda x: x
+    calls = itertools.count()
+
+    def drop(x: Array) -> Array:
+        kept = jax.random.bernoulli(jax.random.fold_in(key, next(calls)), 1 - rate, x.shape)
+        return jnp.where(kept, x / (1 - rate), jnp.zeros_like(x))
+
+    return drop
 
 
 def default_chunk() -> int:

@@ -1,6 +1,6 @@
 """An iterator in; the same items out, made in a background thread a few steps ahead."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import suppress
 from queue import Empty, Full, Queue
 from threading import Event, Thread
@@ -13,7 +13,7 @@ _POLL = 0.1
 """Seconds after which the thread looks whether anyone still wants items."""
 
 
-def ahead(items: Iterable[_Item], depth: int = 2) -> Iterator[_Item]:
+def ahead(items: Iterable[_Item], depth: int = 2) -> Generator[_Item, None, None]:
     """Yield the items, in order, while the next ones are made in a thread.
 
     What the thread raises is raised here, after the items before it. When the caller stops early,

@@ -4,7 +4,8 @@ Constants, computed once from real tracks only and stored in the scorer: unlike 
 normalisation they never see padding, and an event's score never depends on its neighbours.
 """
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,7 +46,7 @@ class Scaling:
 
 
 def scalings(
-    inputs: Inputs, events: JaggedInputs, weights: NDArray[np.floating] | None = None
+    inputs: Inputs, parts: Iterable[tuple[JaggedInputs, NDArray[np.floating] | None]]
 ) -> tuple[dict[str, Scaling], Scaling]:
     """Compute the constants of each collection and of the event-level features.
 
@@ -53,80 +54,139 @@ def scalings(
     ----------
     inputs
         What the features are; flags and one-hots are left alone.
-    events
-        Training events.
-    weights
-        Weight of each event, shape (n_event,). Their absolute value is used, as a standard
-        deviation with negative weights need not exist.
+    parts
+        Training events, in one part or several, with the weight of each event, shape (n_event,).
+        Their absolute value is used, as a standard deviation with negative weights need not exist.
+        Without weights, every event counts 1.
 
     Returns
     -------
     tuple
         Constants by collection, and of the event-level features. A constant feature gets scale 1.
     """
-    absolute = None if weights is None else np.abs(np.asarray(weights, np.float64))
-    tracks = {}
-    for name, collection in inputs.collections.items():
-        per_track = None if absolute is None else np.repeat(absolute, events.counts[name])
-        tracks[name] = _scaling(
-            events.tracks[name], collection.features, collection.scale, per_track
-        )
-    return tracks, _scaling(events.event, inputs.event, inputs.scale, absolute)
+    tracks = {
+        name: _statistics(each.features, each.scale) for name, each in inputs.collections.items()
+    }
+    event = _statistics(inputs.event, inputs.scale)
+    for part, weights in parts:
+        absolute = None if weights is None else np.abs(np.asarray(weights, np.float64))
+        for name, each in tracks.items():
+            per_track = None if absolute is None else np.repeat(absolute, part.counts[name])
+            each.add(part.tracks[name], per_track)
+        event.add(part.event, absolute)
+    return {name: each.scaling() for name, each in tracks.items()}, event.scaling()
 
 
-def _scaling(
-    matrix: NDArray[np.float32],
-    features: Sequence[str],
-    how: Scale,
-    weights: NDArray[np.float64] | None,
-) -> Scaling:
-    result = Scaling.identity(matrix.shape[1])
-    if how == "none" or not len(matrix) or (weights is not None and not weights.sum() > 0):
-        return result
+def _statistics(features: Sequence[str], how: Scale) -> "_Statistics":
     flags = [parse(text).is_flag for text in features for _ in range(parse(text).width)]
-    for i, flag in enumerate(flags):
-        if flag:
-            continue
-        centre, spread = (_moments if how == "standard" else _quantiles)(matrix[:, i], weights)
-        result.shift[i] = centre
+    scaled = [i for i, flag in enumerate(flags) if not flag and how != "none"]
+    return (_Quantiles if how == "quantile" else _Moments)(len(flags), scaled)
+
+
+class _Statistics(ABC):
+    """Centre and spread of columns whose rows come in parts.
+
+    Parameters
+    ----------
+    width
+        Number of columns.
+    columns
+        Those that are looked at; the others are left as they are.
+    """
+
+    def __init__(self, width: int, columns: Sequence[int]) -> None:
+        self.width = width
+        self.columns = list(columns)
+
+    def add(self, matrix: NDArray[np.float32], weights: NDArray[np.float64] | None) -> None:
+        """Take in further rows, a bounded number at a time."""
+        for start in range(0, len(matrix) if self.columns else 0, _CHUNK):
+            rows = matrix[start : start + _CHUNK, self.columns].astype(np.float64)
+            self._add(rows, None if weights is None else weights[start : start + _CHUNK])
+
+    @abstractmethod
+    def _add(self, rows: NDArray[np.float64], weights: NDArray[np.float64] | None) -> None: ...
+
+    @abstractmethod
+    def _result(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """Return centre and spread of each column; None if no row had weight."""
+
+    def scaling(self) -> Scaling:
+        """Return the constants that centre and spread give."""
+        scaling = Scaling.identity(self.width)
+        result = self._result()
+        if result is None:
+            return scaling
+        centre, spread = result
+        scaling.shift[self.columns] = centre
         # A feature that never changes keeps scale 1, so that another value stays finite.
-        if spread > 1e-6 * abs(centre) and spread > 1e-30:
-            result.scale[i] = 1 / spread
-    return result
+        changes = (spread > 1e-6 * np.abs(centre)) & (spread > 1e-30)
+        scaling.scale[self.columns] = 1 / np.where(changes, spread, 1.0)
+        return scaling
 
 
-def _moments(
-    values: NDArray[np.float32], weights: NDArray[np.float64] | None
-) -> tuple[float, float]:
-    """Mean and standard deviation in one pass, a chunk at a time.
+class _Moments(_Statistics):
+    """Mean and standard deviation in one pass.
 
-    Chunks are merged as Chan, Golub and LeVeque do (The American Statistician 37, 1983, 242), which
+    Parts are merged as Chan, Golub and LeVeque do (The American Statistician 37, 1983, 242), which
     loses no digits where the mean is much larger than the spread.
     """
-    total = mean = squares = 0.0
-    for start in range(0, len(values), _CHUNK):
-        part = values[start : start + _CHUNK].astype(np.float64)
-        w = np.ones(len(part)) if weights is None else weights[start : start + _CHUNK]
+
+    def __init__(self, width: int, columns: Sequence[int]) -> None:
+        super().__init__(width, columns)
+        self.total = 0.0
+        self.mean = np.zeros(len(columns))
+        self.squares = np.zeros(len(columns))
+
+    def _add(self, rows: NDArray[np.float64], weights: NDArray[np.float64] | None) -> None:
+        w = np.ones(len(rows)) if weights is None else weights
         weight = float(w.sum())
         if weight == 0:
-            continue
-        centre = float(w @ part) / weight
-        shift = centre - mean
-        squares += float(w @ (part - centre) ** 2) + shift**2 * total * weight / (total + weight)
-        total += weight
-        mean += shift * weight / total
-    return mean, float(np.sqrt(squares / total))
+            return
+        centre = (w @ rows) / weight
+        shift = centre - self.mean
+        total = self.total + weight
+        self.squares += w @ (rows - centre) ** 2 + shift**2 * self.total * weight / total
+        self.total = total
+        self.mean += shift * weight / total
+
+    def _result(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        return (self.mean, np.sqrt(self.squares / self.total)) if self.total > 0 else None
 
 
-def _quantiles(
-    values: NDArray[np.float32], weights: NDArray[np.float64] | None
-) -> tuple[float, float]:
-    step = -(-len(values) // _SAMPLE)  # every step-th track is enough, and is deterministic
-    wide = values[::step].astype(np.float64)
-    if weights is None:
-        low, centre, high = np.quantile(wide, _QUANTILES)
-    else:  # NumPy has one method with weights
-        low, centre, high = np.quantile(
-            wide, _QUANTILES, weights=weights[::step], method="inverted_cdf"
-        )
-    return float(centre), float(high - low) / 2
+class _Quantiles(_Statistics):
+    """Median, and half the range from the 16th to the 84th percentile.
+
+    Of very many rows, every n-th is enough: n doubles whenever too many are held.
+    """
+
+    def __init__(self, width: int, columns: Sequence[int]) -> None:
+        super().__init__(width, columns)
+        self.rows = np.empty((0, len(columns)))
+        self.weights: NDArray[np.float64] | None = np.empty(0)
+        self.step, self.next = 1, 0
+
+    def _add(self, rows: NDArray[np.float64], weights: NDArray[np.float64] | None) -> None:
+        self.rows = np.concatenate([self.rows, rows[self.next :: self.step]])
+        if weights is None or self.weights is None:
+            self.weights = None
+        else:
+            self.weights = np.concatenate([self.weights, weights[self.next :: self.step]])
+        self.next = (self.next - len(rows)) % self.step
+        while len(self.rows) > _SAMPLE:
+            # The next row to take is an even number of steps away from the first, or one more.
+            self.next += self.step * (len(self.rows) % 2)
+            self.rows = self.rows[::2].copy()
+            self.weights = None if self.weights is None else self.weights[::2].copy()
+            self.step *= 2
+
+    def _result(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        if not len(self.rows) or (self.weights is not None and not self.weights.sum() > 0):
+            return None
+        if self.weights is None:
+            low, centre, high = np.quantile(self.rows, _QUANTILES, axis=0)
+        else:  # NumPy has one method with weights
+            low, centre, high = np.quantile(
+                self.rows, _QUANTILES, axis=0, weights=self.weights, method="inverted_cdf"
+            )
+        return centre, (high - low) / 2

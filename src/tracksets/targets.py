@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, Self
 
 import awkward as ak
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -74,15 +75,26 @@ class Task(Configuration):
         return targets.astype(np.float32)
 
     def losses(
-        self, outputs: Float[Array, "event output"], targets: Float[Array, "event target"]
+        self,
+        outputs: Float[Array, "event output"],
+        targets: Float[Array, "event target"],
+        smoothing: float = 0.0,
     ) -> Float[Array, " event"]:
-        """Loss of each event: cross-entropy of the classes, or squared error."""
+        """Loss of each event: cross-entropy of the classes, or squared error.
+
+        With smoothing, an event counts as one of its class by `1 - smoothing`, and the rest is
+        spread evenly over all classes.
+        """
         losses: Array
         if self.kind == "binary":
-            losses = optax.sigmoid_binary_cross_entropy(outputs[:, 0], targets[:, 0])
+            soft = targets[:, 0] * (1 - smoothing) + smoothing / 2
+            losses = optax.sigmoid_binary_cross_entropy(outputs[:, 0], soft)
         elif self.kind == "classes":
             labels = targets[:, 0].astype(jnp.int32)
             losses = optax.softmax_cross_entropy_with_integer_labels(outputs, labels)
+            if smoothing:
+                even = -jnp.mean(jax.nn.log_softmax(outputs), axis=1)
+                losses = (1 - smoothing) * losses + smoothing * even
         else:
             losses = jnp.mean((outputs - targets) ** 2, axis=1)
         return losses

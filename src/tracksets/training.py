@@ -1,8 +1,11 @@
 """Events and targets, or a configuration, in; a trained `Scorer` out."""
 
+import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import awkward as ak
@@ -10,17 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracksets.blocks import Shape
+from tracksets.checkpoints import Checkpoints, refuse_earlier
 from tracksets.config import Config, read_config
 from tracksets.datasets import read_dataset
 from tracksets.errors import ConfigError, DataError
 from tracksets.features import JaggedInputs, jagged_inputs
 from tracksets.fields import Columns
-from tracksets.fitting import Sample, Training, fit_network
-from tracksets.inputs import Inputs
+from tracksets.fitting import Problem, fit_network
+from tracksets.inputs import Inputs, feature_names
+from tracksets.interrupts import asked_to_stop
 from tracksets.network import Architecture, Model
 from tracksets.progress import epochs_bar
+from tracksets.samples import InMemory, Sample
 from tracksets.scaling import scalings
 from tracksets.scorer import Scorer
+from tracksets.settings import Training
 from tracksets.targets import Task, task_of
 
 __all__ = ("fit", "fit_inputs", "split", "train")
@@ -36,6 +43,8 @@ def fit(
     training: Training | None = None,
     names: Sequence[str] = (),
     progress: bool = True,
+    checkpoints: str | os.PathLike[str] | None = None,
+    resume: bool = False,
 ) -> Scorer:
     """Train a Deep Set on events in memory.
 
@@ -55,11 +64,16 @@ def fit(
         Names of the classes or targets.
     progress
         Whether to show a progress bar.
+    checkpoints
+        A folder for the state of the training; without one, nothing is kept of it.
+    resume
+        Whether to go on from there. The result is the same as without the interruption.
 
     Returns
     -------
     Scorer
-        With the parameters of the best epoch. The same seed gives the same scorer.
+        With the parameters of the best epoch. The same seed gives the same scorer. Ctrl-C ends the
+        training after the present epoch; `summary["stopped"]` is then true.
 
     Raises
     ------
@@ -69,25 +83,35 @@ def fit(
         If lengths differ, there is only one class, or a branch holds what inputs cannot take.
     NonFiniteError
         If a feature or the loss is not finite.
+    FileError
+        If the folder has checkpoints of another training, or any without `resume`.
     """
     if not isinstance(events, ak.Array):
         raise DataError(f"events must be an awkward array, not {type(events).__name__}")
     if not isinstance(inputs, Inputs):
         raise ConfigError(f"inputs must be ts.Inputs(collections=...), not {type(inputs).__name__}")
+    if checkpoints is not None and not resume:
+        refuse_earlier(checkpoints)
     task, values = task_of(targets, len(events), names)
     jagged = jagged_inputs(Columns(events), inputs)
-    return fit_inputs(jagged, values, task, inputs, weights, model, training, progress)
+    return fit_inputs(jagged, values, task, inputs, weights, model, training, progress, checkpoints)
 
 
-def train(config: Config | str | os.PathLike[str], *, progress: bool = True) -> Scorer:
+def train(
+    config: Config | str | os.PathLike[str],
+    *,
+    progress: bool = True,
+    checkpoints: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+) -> Scorer:
     """Train a Deep Set on files.
 
     Parameters
     ----------
     config
         A configuration, or the name of a TOML file with one.
-    progress
-        Whether to show a progress bar.
+    progress, checkpoints, resume
+        As in `fit`.
 
     Returns
     -------
@@ -103,6 +127,8 @@ def train(config: Config | str | os.PathLike[str], *, progress: bool = True) -> 
     DataError
         If a branch holds what the inputs cannot take.
     """
+    if checkpoints is not None and not resume:
+        refuse_earlier(checkpoints)
     if not isinstance(config, Config):
         config = read_config(config)
     if config.inputs is None:
@@ -117,6 +143,7 @@ def train(config: Config | str | os.PathLike[str], *, progress: bool = True) -> 
         config.model,
         config.training,
         progress,
+        checkpoints,
     )
 
 
@@ -129,16 +156,21 @@ def fit_inputs(
     model: Model | None = None,
     training: Training | None = None,
     progress: bool = True,
+    checkpoints: str | os.PathLike[str] | None = None,
 ) -> Scorer:
     """Train on flat inputs; see `fit`."""
     model, training = model or Model(), training or Training()
+    if training.label_smoothing and task.kind == "regression":
+        raise ConfigError("label_smoothing is for classes, not for a regression")
     sample = Sample(
-        jagged, task.learnable(targets), _weights(weights, jagged.n_event).astype(np.float32)
+        InMemory(jagged),
+        task.learnable(targets),
+        _weights(weights, jagged.n_event).astype(np.float32),
     )
     chosen, held_out = split(jagged.n_event, training)
-    train, validation = sample.take(chosen), sample.take(held_out) if len(held_out) else None
+    train, validation = sample.part(chosen), sample.part(held_out) if len(held_out) else None
     for part, what in ((train, "training"), (validation, "validation")):
-        if part is not None and not part.weights.sum(dtype=np.float64) > 0:
+        if part is not None and not part.total > 0:
             raise DataError(f"the weights of the {what} events sum to zero or less")
     if task.kind != "regression" and len(np.unique(train.targets)) < len(task.names):
         raise DataError(
@@ -150,13 +182,31 @@ def fit_inputs(
         event=inputs.event_width,
         outputs=task.outputs,
     )
-    constants = scalings(inputs, train.inputs, train.weights)
-    # Of all events, so that another seed of the split finds the step compiled.
-    shape = Shape.for_multiplicities(jagged.counts, training.block_tracks, training.block_events)
-    with epochs_bar(training.epochs, progress) as on_epoch:
-        fitted = fit_network(
-            architecture, task, constants, train, validation, training, shape, on_epoch
-        )
+    problem = Problem(
+        architecture=architecture,
+        task=task,
+        scaling=scalings(
+            inputs,
+            ((part, sample.weights[events]) for part, events in sample.store.parts(train.events)),
+        ),
+        sample=train,
+        validation=validation,
+        # Of all events, so that another seed of the split finds the step compiled.
+        shape=Shape.for_multiplicities(jagged.counts, training.block_tracks, training.block_events),
+        features={
+            **{name: feature_names(each.features) for name, each in inputs.collections.items()},
+            "event": feature_names(inputs.event),
+        },
+    )
+    with ExitStack() as stack:
+        on_epoch = stack.enter_context(epochs_bar(training.epochs, progress))
+        stop = stack.enter_context(asked_to_stop())
+        keeper = None
+        if checkpoints is not None:
+            mark = _fingerprint(problem, inputs, training)
+            keeper = Checkpoints(Path(checkpoints), mark, training.checkpoint_minutes)
+            stack.enter_context(keeper)
+        fitted = fit_network(problem, training, on_epoch, keeper, stop)
     return Scorer(
         inputs=inputs,
         model=model,
@@ -164,7 +214,7 @@ def fit_inputs(
         arrays=fitted.arrays,
         shape=Shape.for_multiplicities(jagged.counts),
         summary={
-            "events": {"training": train.inputs.n_event, "validation": len(held_out)},
+            "events": {"training": train.n_event, "validation": len(held_out)},
             "training": training.model_dump(mode="json"),
             "best_epoch": fitted.best_epoch,
             "history": [
@@ -172,8 +222,21 @@ def fit_inputs(
                 for entry in fitted.history
             ],
             "versions": {name: version(name) for name in ("tracksets", "jax", "flax", "awkward")},
+            **({"stopped": True} if fitted.stopped else {}),
         },
     )
+
+
+def _fingerprint(problem: Problem, inputs: Inputs, training: Training) -> str:
+    """Hash what decides the result of a training, but for the features' values."""
+    digest = hashlib.sha256()
+    settings = training.model_copy(update={"checkpoint_minutes": 0.0})
+    for part in (problem.architecture, problem.task, inputs, settings):
+        digest.update(part.model_dump_json().encode())
+    sample = problem.sample.sample
+    for array in (*sample.store.counts.values(), sample.targets, sample.weights):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def split(n_event: int, training: Training) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -1,0 +1,36 @@
+import pytest
+
+from tracksets.settings import Training
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"epochs": 0},
+        {"learning_rate": 0},
+        {"validation": 1},
+        {"seed": -1},
+        {"patience": 0},
+        {"block_tracks": 0},
+        {"blocks_per_step": 0},
+        {"weight_decay": -1},
+        {"clip_gradient": 0},
+        {"label_smoothing": 1},
+        {"dropout": 1},
+        {"average": 1},
+        {"precision": "float16"},
+        {"schedule": "linear"},
+        {"warmup": 30},
+        {"momentum": 0.9},
+    ],
+)
+def test_bad_options(option):
+    with pytest.raises(ValueError, match=next(iter(option))):
+        Training(**option)
+
+
+def test_options_that_contradict_each_other():
+    with pytest.raises(ValueError, match="one-cycle rises by itself"):
+        Training(schedule="one-cycle", warmup=1)
+    with pytest.raises(ValueError, match="'auc' needs validation events"):
+        Training(metric="auc", validation=0)
