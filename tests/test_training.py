@@ -159,7 +159,7 @@ def test_bad_features_refused():
 
 def test_progress_bar(capsys):
     ts.fit(make_events(40), np.arange(40) % 2, INPUTS, model=MODEL, training=QUICK)
-    assert "1/1" in capsys.readouterr().out
+    assert "1/1" in capsys.readouterr().err
 
 
 def test_label_smoothing_of_a_regression_refused():
