@@ -159,7 +159,7 @@ def memory(folder: Path, sizes: tuple[int, int]) -> None:
 def workers(folder: Path, n_event: int, rounds: int) -> None:
     """Compare two workers on two cores with one on one."""
     model = write_model(folder / "model.safetensors")
-    files = [write_jets(folder / f"{i}.root", n_event // 8, i) for i in range(8)]
+    files = [write_jets(folder / f"{i}.root", n_event // 40, i) for i in range(40)]
     seconds = harness.alternate(
         {
             "one, pinned": command(*label(model, files, folder / "out"), cores=[0]),
@@ -171,7 +171,7 @@ def workers(folder: Path, n_event: int, rounds: int) -> None:
         {"workers": name, "seconds": f"{each:.2f}", "x": f"{seconds['one, pinned'] / each:.2f}"}
         for name, each in seconds.items()
     ]
-    harness.show(f"Labelling 8 files of {n_event // 8:,} jets", rows)
+    harness.show(f"Labelling 40 files of {n_event // 40:,} jets", rows)
 
 
 def small_files(folder: Path, n_file: int, rounds: int) -> None:
@@ -217,7 +217,7 @@ def main(rounds: int = 3, scale: float = 1.0) -> None:
     for each in (
         lambda folder: throughput(folder, n, rounds),
         lambda folder: memory(folder, (n * 5 // 2, n * 10)),
-        lambda folder: workers(folder, 2 * n, rounds),
+        lambda folder: workers(folder, 10 * n, rounds),
         lambda folder: small_files(folder, n // 20, 1),
     ):
         with tempfile.TemporaryDirectory() as folder:
