@@ -3,7 +3,7 @@
 import sys
 from importlib import import_module
 
-BENCHMARKS = ("scoring", "real_data")
+BENCHMARKS = ("scoring", "coffea", "real_data")
 
 
 def main() -> None:
