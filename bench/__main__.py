@@ -3,7 +3,11 @@
 import sys
 from importlib import import_module
 
+<<<<<<< HEAD
 BENCHMARKS = ("scoring", "real_data", "labelling")
+=======
+BENCHMARKS = ("scoring", "coffea", "real_data")
+>>>>>>> coffea
 
 
 def main() -> None:
