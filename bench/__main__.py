@@ -3,11 +3,7 @@
 import sys
 from importlib import import_module
 
-<<<<<<< HEAD
-BENCHMARKS = ("scoring", "real_data", "labelling")
-=======
-BENCHMARKS = ("scoring", "coffea", "real_data")
->>>>>>> coffea
+BENCHMARKS = ("scoring", "coffea", "real_data", "labelling")
 
 
 def main() -> None:

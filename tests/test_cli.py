@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import awkward as ak
 import numpy as np
 import pytest
 import uproot
@@ -183,6 +184,33 @@ def test_export(tracksets_, here):
     assert done.out.endswith(", on 256 made-up events\n")
     done = tracksets_("export", "model.safetensors", "-o", "m.stablehlo")
     assert done.out.startswith("m.stablehlo\nm.stablehlo.json\nlargest ")
+
+
+def test_several_models_a_selection_and_a_format(tracksets_, here):
+    models = ["--model", "x=model.safetensors", "--model", "y=model.safetensors"]
+    options = ["--mode", "friend", "--select", "event % 2 == 0", "--format", "parquet"]
+    done = tracksets_("label", *models, "a.root", "b.root", *options, "-o", "out/{stem}.parquet")
+    assert done.code == 0
+    assert done.out.splitlines() == ["out/a.parquet", "out/b.parquet"]
+    [row] = [line.split() for line in done.err.splitlines() if line.startswith("labelled ")]
+    assert row[:4] == ["labelled", "2", "90", "45"]
+    rows = ak.from_parquet("out/a.parquet")
+    assert rows.fields == ["event", "entry", "x", "y"]
+    assert rows.x.to_list() == rows.y.to_list()
+    shown = tracksets_("inspect", "out/a.parquet").out
+    assert shown.count("only where event % 2 == 0") == 2
+    assert "labelled: x: model " in shown
+    again = tracksets_("label", *models, "a.root", *options, "-o", "out/{stem}.parquet").err
+    assert ["there", "already", "1", "40"] in [line.split() for line in again.splitlines()]
+
+
+@pytest.mark.parametrize("models", [["x"], ["=m"], ["x=m", "x=n"]])
+def test_models_without_names(tracksets_, here, models):
+    options = [word for model in models for word in ("--model", model)]
+    assert re.search(
+        "expected FIELD=MODEL|same field",
+        tracksets_("label", *options, "a.root", "-o", "out").message,
+    )
 
 
 def test_force_of_train(tracksets_, here):

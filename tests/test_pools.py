@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def die_over(job: Job, *fatal: str) -> Labelled:
         with appearing(job.output) as temporary:
             temporary.write_text("half")
             os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.3)  # so that no other process is further than one file when one dies
     with appearing(job.output) as temporary:
         temporary.write_text("whole")
     return Labelled(job.source, job.output, 7)

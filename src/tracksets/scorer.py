@@ -35,15 +35,9 @@ from tracksets.targets import Task
 
 __all__ = ("Scorer", "load")
 
-<<<<<<< HEAD
-_WINDOW_TRACKS = 2**21
-"""Tracks that are made into flat inputs at a time; bounds the memory of a call."""
-=======
 _WINDOW_TRACKS = 2**17
 """Tracks that are made into flat inputs at a time; bounds the memory of a call, and is small enough
 that the network computes most of the time while the next ones are made."""
-_IN_FLIGHT = 4
->>>>>>> coffea
 
 
 @dataclass(frozen=True, eq=False)
