@@ -571,7 +571,7 @@ from tracksets import labelling, pools
 from tracksets.cli import main
 
 def slow(job):
-    time.sleep(1)
+    time.sleep(3)
     open(f"{job.output}.started", "w")
     return labelling.Labelled(job.source, job.output, 1)
 
@@ -597,7 +597,7 @@ def test_an_interrupt_does_not_wait_for_all_files(tmp_path, toy_scorer):
         assert process.poll() is None
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=20)
+    _, stderr = process.communicate(timeout=45)
     assert process.returncode == 130
     assert "interrupted; nothing incomplete was left behind" in stderr
     assert len(list((tmp_path / "out").iterdir())) < 20
