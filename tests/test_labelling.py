@@ -19,6 +19,7 @@ from rootfiles import (
     SAMPLE,
     TOY,
     RootReader,
+    by_rdataframe,
     changed_baskets,
     checksum,
     different_branches,
@@ -663,8 +664,8 @@ def test_real_files(root, shared_data, tmp_path, name):
         if rntuple:
             friends = {"branch": (out, tree_name), "append": (out, f"{tree_name}_score")}
             where, name_there = friends.get(mode, (out, f"{tree_name}_score"))
-            frame = root.RDataFrame(name_there, str(where))
-            assert np.array_equal(frame.AsNumpy(["score"])["score"], expected)
+            found = by_rdataframe(where, name_there, ["score"])["score"]
+            assert np.array_equal(np.float32(found), expected)
             continue
         friend = f"{tree_name}_score"
         where = source if mode == "friend" else out

@@ -8,7 +8,7 @@ import awkward as ak
 import numpy as np
 import pytest
 import uproot
-from rootfiles import MODES, same_values, scorer_for
+from rootfiles import MODES, by_rdataframe, same_values, scorer_for
 
 from tracksets import writing
 from tracksets.errors import ConfigError
@@ -102,24 +102,6 @@ def kind_of(path: Path, tree: str = "Events") -> str:
         return opened.format
 
 
-def plain(values: Any) -> Any:
-    """Turn what RDataFrame gives into numbers and lists."""
-    if isinstance(values, np.ndarray):
-        return values.tolist()
-    if hasattr(values, "size") and callable(values.size):
-        return [plain(each) for each in values]
-    return values.item() if hasattr(values, "item") else values
-
-
-def in_root(root: Any, path: Path, tree: str, columns: list[str]) -> dict[str, list[Any]]:
-    """Read columns by RDataFrame."""
-    frame = root.RDataFrame(tree, str(path))
-    if "small" in columns:  # which Python would get as a character
-        frame = frame.Redefine("small", "int(small)")
-    found = frame.AsNumpy(columns)
-    return {name: [plain(each) for each in values] for name, values in found.items()}
-
-
 def check(output: Path, tree: str, expected: ak.Array, root: Any) -> None:
     """Compare a tree with what it should hold: by uproot or awkward, and by ROOT."""
     found = read(output, tree)
@@ -129,7 +111,7 @@ def check(output: Path, tree: str, expected: ak.Array, root: Any) -> None:
     if is_parquet(str(output)):
         return
     flat = [name for name in expected.fields if name not in ("Track", "lists", "name", "empty")]
-    for name, values in in_root(root, output, tree, flat).items():
+    for name, values in by_rdataframe(output, tree, flat).items():
         assert values == expected[name].to_list(), name
 
 
