@@ -35,6 +35,7 @@ def epochs_bar(epochs: int, show: bool = True) -> Iterator[Callable[[dict[str, f
             progress.update(bar, advance=1, losses=losses)
 
         yield on_epoch
+        progress.refresh()  # in a notebook, the last state would not be shown
 
 
 @contextmanager
@@ -69,3 +70,4 @@ def files_bar(what: str, files: int, show: bool = True) -> Iterator[Callable[[in
             progress.update(bar, advance=1, events=progress.tasks[0].fields["events"] + n)
 
         yield advance
+        progress.refresh()  # in a notebook, the last state would not be shown
