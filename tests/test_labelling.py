@@ -31,7 +31,8 @@ from rootfiles import (
     write_toy,
 )
 
-from tracksets import pipeline, pyroot, writing
+from tracksets import pyroot, writing
+from tracksets.chunks import scored_chunks
 from tracksets.errors import ConfigError, FileError, ModelError
 from tracksets.inputs import Collection, Inputs
 from tracksets.labelling import LabellingError, Report, label
@@ -652,10 +653,7 @@ def test_real_files(root, shared_data, tmp_path, name):
     with open_tree(source, tree_name) as tree:
         n_event, rntuple = tree.n_event, tree.is_rntuple
         expected = np.concatenate(
-            [
-                each.scores["score"][:, 0]
-                for each in pipeline._scored({"score": scorer}, tree, None, [])
-            ]
+            [each.scores["score"] for each in scored_chunks({"score": scorer}, tree)]
         )
     assert len(expected) == n_event
     for mode in MODES:

@@ -1,10 +1,6 @@
 """One file in, one out: scores to the bit, each branch read once, bounded memory, selections."""
 
-import gc
-import threading
-import time
-import weakref
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +11,11 @@ import uproot
 from helpers import CLASSES, make_events, make_scorer
 from rootfiles import TOY, scorer_for, write_toy
 
-from tracksets import pipeline
+from tracksets import chunks
 from tracksets.blocks import Shape
 from tracksets.errors import ConfigError, FileError
-from tracksets.fields import Fields
 from tracksets.inputs import Collection, Inputs
-from tracksets.pipeline import Job, Labelled, branches_of, label_file
-from tracksets.prefetch import ahead
+from tracksets.pipeline import Job, Labelled, label_file
 from tracksets.reading import open_tree
 from tracksets.trees import Tree
 
@@ -224,61 +218,7 @@ def test_no_events_at_all(tmp_path):
         assert friend(out, "Events_a").fields == names
 
 
-# Memory
-
-
-@dataclass(frozen=True)
-class Counted(Tree):
-    """A tree of equal chunks that says how many of them are in memory."""
-
-    alive: list[int]
-    most: list[int]
-
-    format = uuid = ""  # type: ignore[assignment]
-    n_byte = 0  # type: ignore[assignment]
-
-    def _edges(self, paths):
-        return range(0, self.n_event + 1, 100)
-
-    def _columns(self, paths, start, stop):
-        values = np.full(100, start, np.float32)
-        self.alive.append(start)
-        weakref.finalize(values, self.alive.remove, start)
-        self.most.append(len(self.alive))
-        rows = ak.unflatten(values, np.full(stop - start, 100 // (stop - start)))
-        return ak.Array({"Track_pt": rows})
-
-
-@pytest.mark.parametrize("select", [None, "sum(Track_pt) < 0"])
-@pytest.mark.parametrize("models", [1, 3])
-def test_chunks_in_memory_do_not_grow_with_the_file(monkeypatch, models, select):
-    """Also when the writer is slow and when nothing is chosen."""
-    monkeypatch.setattr(Tree.chunks, "__defaults__", (100,))
-    scorer = scorer_for(TOY)
-    scorers = {f"s{i}": replace(scorer, shape=Shape({"Track": 256}, 32 + i)) for i in range(models)}
-    most = []
-    for n in (20, 200):
-        tree = Counted("", "", 100 * n, Fields([("Track_pt",)], "here"), [], [])
-        rows = 0
-        for chunk in ahead(pipeline._scored(scorers, tree, select, [])):
-            rows += len(chunk.chosen)
-            if rows < 2000:
-                time.sleep(0.005)
-        del chunk
-        assert rows == 100 * n
-        most.append(max(tree.most))
-    gc.collect()
-    # What waits between three stages, what fills the blocks that are computed, and what is in hand.
-    assert most[1] <= most[0] + 2 <= 20
-    assert not [each for each in threading.enumerate() if each.name == "tracksets-ahead"]
-
-
 # What else goes into a friend, and errors
-
-
-def test_branches():
-    assert branches_of("x", make_scorer()) == ["x"]
-    assert branches_of("x", make_scorer(CLASSES)) == ["x_b", "x_c", "x_light"]
 
 
 def test_names_that_are_taken(source, tmp_path):
@@ -303,7 +243,7 @@ def test_any_error_is_returned(source, tmp_path, monkeypatch, error, said):
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(pipeline, "_read", fail)
+    monkeypatch.setattr(chunks, "_read", fail)
     result = label_file({"score": make_scorer()}, job(source, tmp_path / "out.root"))
     assert said in result.error
     assert result.seconds > 0

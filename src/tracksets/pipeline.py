@@ -1,12 +1,10 @@
 """One file in, one labelled file out: read, scored and written at the same time.
 
-A thread reads and flattens the next chunk while this one is scored, and another scores while this
-one writes. The queues between them are short, so that memory does not grow with the file.
+One thread reads, another scores while this one writes. The queues between them are short, so that
+memory does not grow with the file.
 """
 
-import re
 import time
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracksets.atomic import appearing
-from tracksets.errors import ConfigError, DataError, FileError, TracksetsError
-from tracksets.features import JaggedInputs, chosen_events
+from tracksets.chunks import ENTRY, Scorers, branches_of, paths_read, scored_chunks
+from tracksets.errors import FileError, TracksetsError
 from tracksets.feeds import Feed
-from tracksets.fields import Columns
-from tracksets.inputs import paths_of
+from tracksets.fields import Path as TreePath
 from tracksets.prefetch import ahead
 from tracksets.provenance import Provenance, place_of
 from tracksets.reading import open_tree, provenances
@@ -29,15 +26,11 @@ from tracksets.scorer import Scorer
 from tracksets.trees import Tree
 from tracksets.writing import Format, write_append, write_branch, write_friend
 
-__all__ = ("ENTRY", "Job", "Labelled", "Mode", "Scorers", "branches_of", "label_file")
+__all__ = ("Job", "Labelled", "Mode", "label_file")
 
 Mode = Literal["branch", "append", "friend"]
-Scorers = Mapping[str, Scorer]
-"""By field."""
 
 IDENTIFIERS = ("run", "luminosityBlock", "event")
-ENTRY = "entry"
-"""Column of a friend that has only some events: the row of each in the input."""
 
 
 @dataclass(frozen=True)
@@ -92,21 +85,6 @@ def label_file(scorers: Scorers, job: Job) -> Labelled:
     return replace(done, seconds=time.perf_counter() - begin)
 
 
-def branches_of(field: str, scorer: Scorer) -> list[str]:
-    """Name the branches of a scorer: `score`; `score_b` of a class, `score_log_pt_` of a target.
-
-    Raises
-    ------
-    ConfigError
-        If two would have the same name.
-    """
-    names = scorer.task.score_names
-    fields = [f"{field}_{re.sub(r'[^A-Za-z0-9_]', '_', name)}" for name in names] or [field]
-    if len(set(fields)) < len(fields):
-        raise ConfigError(f"the scores {list(names)} would become branches of the same name")
-    return fields
-
-
 def _label(scorers: Scorers, job: Job) -> Labelled:
     with open_tree(job.source, job.tree) as tree:
         notes = [_provenance(field, scorer, tree, job) for field, scorer in scorers.items()]
@@ -114,16 +92,15 @@ def _label(scorers: Scorers, job: Job) -> Labelled:
         if not job.force and _is_finished(job.output, notes):
             return replace(done, skipped=True)
         replaced = job.force or _is_ours(job.output, notes, tree)
-        counted: list[int] = []
         texts = {each.key: each.model_dump_json() for each in [*_carried(tree, job), *notes]}
         try:
             with appearing(job.output, force=replaced) as new:
-                _write(scorers, tree, new, job, texts, counted)
+                selected = _write(scorers, tree, new, job, texts)
         except FileError:
             if not job.force and _is_finished(job.output, notes):  # by another process, meanwhile
                 return replace(done, skipped=True)
             raise
-        return replace(done, selected=sum(counted))
+        return replace(done, selected=selected)
 
 
 def _provenance(field: str, scorer: Scorer, tree: Tree, job: Job) -> Provenance:
@@ -177,39 +154,26 @@ def _is_ours(output: Path, notes: Sequence[Provenance], tree: Tree) -> bool:
     return set(there) <= kept
 
 
-def _write(
-    scorers: Scorers,
-    tree: Tree,
-    output: Path,
-    job: Job,
-    notes: Mapping[str, str],
-    counted: list[int],
-) -> None:
+def _write(scorers: Scorers, tree: Tree, output: Path, job: Job, notes: Mapping[str, str]) -> int:
+    """Write the output; returns how many events got a score."""
     drop = job.mode == "friend" and job.select is not None
     others = _identifiers(tree) if job.mode == "friend" else {}
-    fields = {field: branches_of(field, scorer) for field, scorer in scorers.items()}
+    _refuse_uneven(tree, job, paths_read(scorers, tree, job.select, list(others)))
     types = {**others, **({ENTRY: np.dtype(np.int64)} if drop else {})}
-    for names in fields.values():
-        for name in names:
-            if name in types:
-                raise FileError(
-                    f"{tree.path} has {name!r} as an identifier of events, which goes with the "
-                    "scores; choose another name with --field"
-                )
-            types[name] = np.dtype(np.float32)
-
-    seen = _paths(scorers, tree, job.select, list(others))
-    for path, n in tree.uneven().items():
-        if job.mode != "friend" or path in seen:
+    for name in (each for field, scorer in scorers.items() for each in branches_of(field, scorer)):
+        if name in types:
             raise FileError(
-                f"{tree.path}, tree {tree.name}: {'.'.join(path)} has {n} entries where the tree "
-                f"has {tree.n_event}, so that its rows belong to no events"
+                f"{tree.path} has {name!r} as an identifier of events, which goes with the "
+                "scores; choose another name with --field"
             )
+        types[name] = np.dtype(np.float32)
+    selected = 0
 
     def chunks() -> Iterator[dict[str, NDArray[Any]]]:
-        for chunk in ahead(_scored(scorers, tree, job.select, list(others))):
-            counted.append(int(np.count_nonzero(chunk.chosen)))
-            yield chunk.columns(fields, drop)
+        nonlocal selected
+        for chunk in ahead(scored_chunks(scorers, tree, job.select, list(others))):
+            selected += chunk.n_chosen
+            yield chunk.chosen_columns() if drop else chunk.columns()
 
     feed = Feed(types, chunks())
     name = f"{name_in_root(tree)}_{'_'.join(scorers)}"
@@ -220,6 +184,17 @@ def _write(
     else:
         name = name.rpartition("/")[2]
         write_friend(tree, output, feed, name, target=job.format, notes=notes, every=not drop)
+    return selected
+
+
+def _refuse_uneven(tree: Tree, job: Job, read: Sequence[TreePath]) -> None:
+    """Refuse branches that are shorter than their tree, among those that are read or copied."""
+    for path, n in tree.uneven().items():
+        if job.mode != "friend" or path in read:
+            raise FileError(
+                f"{tree.path}, tree {tree.name}: {'.'.join(path)} has {n} entries where the tree "
+                f"has {tree.n_event}, so that its rows belong to no events"
+            )
 
 
 def _identifiers(tree: Tree) -> dict[str, np.dtype[Any]]:
@@ -228,113 +203,3 @@ def _identifiers(tree: Tree) -> dict[str, np.dtype[Any]]:
     types = {name: tree.read([(name,)], 0, 0)[name].type.content for name in names}
     kinds = {name: getattr(each, "primitive", "") for name, each in types.items()}
     return {name: np.dtype(kind) for name, kind in kinds.items() if "int" in kind}
-
-
-@dataclass(frozen=True)
-class _Chunk:
-    """Some events on their way: read and flat, and scored in the end."""
-
-    start: int
-    chosen: NDArray[np.bool_]
-    others: dict[str, NDArray[Any]]
-    parts: dict[str, list[JaggedInputs]]
-    scores: Mapping[str, NDArray[np.float32]] | None = None
-
-    def columns(self, fields: Mapping[str, list[str]], drop: bool) -> dict[str, NDArray[Any]]:
-        """Return one column per branch; events that were not chosen are NaN, or left out."""
-        rows = np.flatnonzero(self.chosen)
-        columns: dict[str, NDArray[Any]] = {
-            name: values[rows] if drop else values for name, values in self.others.items()
-        }
-        if drop:
-            columns[ENTRY] = self.start + rows
-        for field, names in fields.items():
-            scores = (self.scores or {})[field]
-            if not drop and len(rows) < len(self.chosen):
-                everyone = np.full((len(self.chosen), scores.shape[1]), np.nan, np.float32)
-                everyone[rows] = scores
-                scores = everyone
-            columns.update(zip(names, scores.T, strict=True))
-        return columns
-
-
-def _scored(
-    scorers: Scorers, tree: Tree, select: str | None, others: Sequence[str]
-) -> Iterator[_Chunk]:
-    """Score a tree; the branches that several scorers see are read once."""
-    chunks = ahead(_read(scorers, tree, select, others))
-    read: deque[_Chunk] = deque()
-    flat: dict[str, deque[JaggedInputs]] = {field: deque() for field in scorers}
-
-    def fetch() -> bool:
-        """Share out the next chunk, if there is one."""
-        chunk = next(chunks, None)
-        if chunk is None:
-            return False
-        for field, parts in chunk.parts.items():
-            flat[field].extend(part for part in parts if part.n_event)
-        read.append(replace(chunk, parts={}))
-        return True
-
-    def parts(field: str) -> Iterator[JaggedInputs]:
-        while flat[field] or fetch():
-            if flat[field]:
-                yield flat[field].popleft()
-
-    rows = {
-        field: _Rows(scorer.stream(parts(field)), scorer.task.outputs)
-        for field, scorer in scorers.items()
-    }
-    while read or fetch():
-        chunk = read.popleft()
-        n = int(np.count_nonzero(chunk.chosen))
-        yield replace(chunk, scores={field: each.take(n) for field, each in rows.items()})
-
-
-class _Rows:
-    """Rows that arrive in arrays of any length, to be taken in portions."""
-
-    def __init__(self, arrays: Iterator[NDArray[np.float32]], width: int) -> None:
-        self._arrays = arrays
-        self._rest = np.empty((0, width), np.float32)
-
-    def take(self, n: int) -> NDArray[np.float32]:
-        parts = [self._rest]
-        while sum(map(len, parts)) < n:
-            parts.append(next(self._arrays))
-        whole = np.concatenate(parts)
-        self._rest = whole[n:]
-        return whole[:n]
-
-
-def _read(
-    scorers: Scorers, tree: Tree, select: str | None, others: Sequence[str]
-) -> Iterator[_Chunk]:
-    """Read a tree and make flat inputs, a chunk at a time."""
-    paths = _paths(scorers, tree, select, others)
-    for start, stop in [*tree.chunks(paths)] or [(0, 0)]:
-        events = tree.read(paths, start, stop)
-        chosen = np.ones(stop - start, bool)
-        if select is not None:
-            chosen = chosen_events(select, Columns(events, tree.fields))
-        columns = Columns(events if chosen.all() else events[chosen], tree.fields)
-        yield _Chunk(
-            start,
-            chosen,
-            {name: np.asarray(events[name]) for name in others},
-            {field: list(scorer.flatten(columns, start)) for field, scorer in scorers.items()},
-        )
-
-
-def _paths(
-    scorers: Scorers, tree: Tree, select: str | None, others: Sequence[str]
-) -> list[tuple[str, ...]]:
-    """List what is read: each branch once, whoever wants it."""
-    cuts = [] if select is None else [select]
-    try:
-        wanted = [
-            path for each in scorers.values() for path in paths_of(each.inputs, tree.fields, *cuts)
-        ]
-    except DataError as error:
-        raise FileError(str(error)) from error
-    return list(dict.fromkeys([*wanted, *((name,) for name in others)]))

@@ -9,9 +9,10 @@ from multiprocessing import get_context
 from typing import Any
 
 from tracksets.atomic import discard
+from tracksets.chunks import Scorers
 from tracksets.devices import limit_threads, threads
 from tracksets.errors import FileError, MissingExtraError, ProcessError
-from tracksets.pipeline import Job, Labelled, Scorers, label_file
+from tracksets.pipeline import Job, Labelled, label_file
 
 __all__ = ("run_here", "run_in_processes", "run_on_dask")
 
