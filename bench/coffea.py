@@ -11,7 +11,8 @@ import numpy as np
 
 from bench import harness, samples, scoring
 from tracksets.blocks import Shape, pack_inputs
-from tracksets.network import Model, compiled
+from tracksets.compiling import compiled
+from tracksets.network import Model
 from tracksets.scorer import Scorer
 
 NETWORKS = {**dict(list(scoring.NETWORKS.items())[:2]), "128-128-128 | 128-128": Model()}

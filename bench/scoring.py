@@ -15,9 +15,10 @@ from flax import nnx
 
 from bench import harness, samples
 from tracksets.blocks import Block, Shape, pack_inputs
+from tracksets.compiling import compiled
 from tracksets.features import JaggedInputs
 from tracksets.inputs import Collection, Inputs
-from tracksets.network import Architecture, DeepSet, Model, compiled
+from tracksets.network import Architecture, DeepSet, Model
 from tracksets.scorer import Scorer
 from tracksets.targets import Task
 

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracksets.blocks import Shape
+from tracksets.compiling import compiled
 from tracksets.features import JaggedInputs
 from tracksets.inputs import Collection, Inputs
-from tracksets.network import Architecture, Model, compiled
+from tracksets.network import Architecture, Model
 from tracksets.scorer import Scorer
 from tracksets.targets import Task
 

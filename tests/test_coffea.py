@@ -19,8 +19,8 @@ from rootfiles import scorer_for, write_nano
 
 import tracksets as ts
 from tracksets import scorer as scorer_module
+from tracksets.compiling import compiled
 from tracksets.errors import DataError
-from tracksets.network import compiled
 
 reason = "coffea is not installed"
 processor = pytest.importorskip("coffea.processor", reason=reason)

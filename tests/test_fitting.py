@@ -6,10 +6,11 @@ from flax import nnx
 from helpers import BINARY, CLASSES, flat_inputs
 
 from tracksets.blocks import Shape
+from tracksets.compiling import compiled
 from tracksets.errors import DataError, NonFiniteError
 from tracksets.fitting import Problem, fit_network
 from tracksets.metrics import roc_auc
-from tracksets.network import Architecture, Model, compiled
+from tracksets.network import Architecture, Model
 from tracksets.samples import InMemory, Sample
 from tracksets.scaling import Scaling
 from tracksets.settings import Training

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tracksets.blocks import Shape, pack_inputs, unpack
+from tracksets.compiling import compiled
 from tracksets.features import JaggedInputs
-from tracksets.network import Architecture, DeepSet, Model, _dropping, compiled
+from tracksets.network import Architecture, DeepSet, Model, _dropping
 from tracksets.scaling import Scaling
 
 WIDTHS = {"Track": 3, "Jet": 2}  # not in alphabetical order

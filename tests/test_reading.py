@@ -12,8 +12,9 @@ from rootfiles import TOY, same_values, scorer_for, toy_events, write_rntuple, w
 
 from tracksets.errors import DataError, FileError, MissingExtraError
 from tracksets.fields import Columns, Fields
+from tracksets.filenames import expand, split_name
 from tracksets.inputs import Collection, Inputs, paths_of
-from tracksets.reading import CHUNK_EVENTS, RootTree, expand, open_tree, open_trees, split_name
+from tracksets.reading import CHUNK_EVENTS, RootTree, open_tree, open_trees
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ from helpers import BINARY, CLASSES, INPUTS, as_records, deep_set, make_events, 
 from layouts import LAYOUTS
 
 from tracksets import scorer as scorer_module
+from tracksets.compiling import compiled
 from tracksets.errors import DataError, NonFiniteError
 from tracksets.features import jagged_inputs
 from tracksets.inputs import Collection, Inputs
-from tracksets.network import compiled
 from tracksets.scorer import load
 from tracksets.targets import Task
 

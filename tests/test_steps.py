@@ -8,8 +8,9 @@ from flax import nnx
 from helpers import BINARY, flat_inputs
 
 from tracksets.blocks import Block, Shape
+from tracksets.compiling import compiled
 from tracksets.features import JaggedInputs
-from tracksets.network import Architecture, Model, compiled
+from tracksets.network import Architecture, Model
 from tracksets.samples import InMemory, Pool, Sample, stacked
 from tracksets.settings import Training
 from tracksets.steps import compiled_steps

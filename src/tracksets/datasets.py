@@ -15,8 +15,9 @@ from tracksets.config import Config
 from tracksets.errors import DataError
 from tracksets.features import JaggedInputs, chosen_events, event_values, jagged_inputs
 from tracksets.fields import Columns
+from tracksets.filenames import expand, split_name
 from tracksets.inputs import Inputs, paths_of
-from tracksets.reading import expand, open_tree, split_name
+from tracksets.reading import open_tree
 from tracksets.targets import Task, task_of
 from tracksets.weights import balanced, matched
 

@@ -2,7 +2,7 @@
 
 `pt` of the collection `Track` is `events.Track.pt` or `events.Track_pt`; `PV_z` is `events.PV_z` or
 `events.PV.z`. The same names serve NanoEvents, zipped records and plain branches. Four-vector
-properties that are not stored are computed from the coordinates that are.
+properties that are not stored are computed from the coordinates that are (see `fourvectors.py`).
 """
 
 import re
@@ -10,34 +10,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import awkward as ak
 import numpy as np
 
 from tracksets.errors import DataError, near_misses
-from tracksets.functions import elementwise
+from tracksets.fourvectors import Path, coordinates_for, four_vector, long_name
 from tracksets.jagged import Column, column
 
 __all__ = ("Columns", "Fields", "Found", "Naming", "Path", "leaves")
 
-Path = tuple[str, ...]
-"""The fields to take, one after the other, from the events to a column."""
-
 _BRACKETS = re.compile(r"(\[[^\]]*\])+$")
-_AZIMUTHAL = (("pt", "phi"), ("px", "py"))
-_LONGITUDINAL = ("eta", "pz", "theta")
-_TEMPORAL = ("mass", "m", "energy", "e")
-_GENERIC = {"pt": "rho", "px": "x", "py": "y", "pz": "z", "mass": "tau", "energy": "t"}
-_SHORT = {"m": "mass", "e": "energy", "y": "rapidity"}
-# What is needed to compute a property: so many of the azimuthal, longitudinal and temporal
-# coordinates. A particle without a stored mass counts as massless, but has no mass to show.
-_VECTOR = {
-    **dict.fromkeys(("px", "py", "pt", "phi"), 1),
-    **dict.fromkeys(("pz", "eta", "theta", "p"), 2),
-    **dict.fromkeys(("energy", "rapidity", "et", "mt"), 3),
-    **dict.fromkeys(("mass", "beta", "gamma"), 4),
-}
 
 
 @dataclass(frozen=True)
@@ -143,11 +127,12 @@ class Fields:
             if counted is not None:
                 return Found({name: counted}, "count")
             owner, _, last = name.replace(".", "_").rpartition("_")
-            quantity = _SHORT.get(last.lower(), last.lower())
+            quantity = long_name(last.lower())
             # Either all coordinates are the collection's or none: never an event's own `mass`
             # with the momenta of its tracks.
             for whose in [Naming(owner)] if owner else [naming, Naming(rename=naming.rename)]:
-                coordinates = self._coordinates(whose, _VECTOR.get(quantity, 0))
+                stored_as = partial(self._stored, naming=whose, bare=False)
+                coordinates = coordinates_for(quantity, stored_as)
                 if coordinates:
                     return Found(coordinates, quantity)
         tried = list(naming.candidates(name))
@@ -180,28 +165,6 @@ class Fields:
         known = [path for path in self.paths if len(path) > 1 and path[0] == name[1:]]
         # Any of them will do; the one that is most probably needed anyway.
         return next((path for path in known if path[1:] == ("pt",)), known[0] if known else None)
-
-    def _coordinates(self, naming: Naming, needed: int) -> dict[str, Path]:
-        """Find the coordinates that a property needs (see _VECTOR), or nothing."""
-        if not needed:
-            return {}
-
-        def first(*names: str) -> dict[str, Path]:
-            for name in names:
-                path = self._stored(name, naming, bare=False)
-                if path is not None:
-                    return {name: path}
-            return {}
-
-        longitudinal = first(*_LONGITUDINAL) if needed >= 2 else {}
-        temporal = first(*_TEMPORAL) if needed >= 3 else {}
-        if (needed >= 2 and not longitudinal) or (needed >= 4 and not temporal):
-            return {}
-        for one, other in _AZIMUTHAL:
-            azimuthal = {**first(one), **first(other)}
-            if len(azimuthal) == 2:
-                return {**azimuthal, **longitudinal, **temporal}
-        return {}
 
 
 def _underscored(name: str) -> str:
@@ -244,6 +207,17 @@ class Columns:
         part._read = {}
         return part
 
+    def windows(self, paths: Iterable[Path], n_track: int) -> Iterator[tuple[int, int]]:
+        """Split the events into runs of about `n_track` tracks of the fullest of some columns."""
+        counts = np.ones(self.n_event, np.int64)
+        for array in map(self.array, paths):
+            if array.ndim > 1:
+                per_event = ak.fill_none(ak.num(array, axis=1), 0)
+                counts = np.maximum(counts, np.asarray(per_event))
+        filled = np.cumsum(counts) // n_track
+        edges = (np.flatnonzero(np.diff(filled)) + 1).tolist()
+        yield from zip([0, *edges], [*edges, self.n_event], strict=True)
+
     def array(self, path: Path) -> ak.Array:
         """Return a column as it is stored; a virtual one is not read yet."""
         return self._array(path)
@@ -257,7 +231,7 @@ class Columns:
                 return self.read(*found.paths.values())
             if found.quantity == "count":
                 return self._count(*found.paths.values())
-            return _four_vector(
+            return four_vector(
                 found.quantity, {key: self.read(path) for key, path in found.paths.items()}
             )
 
@@ -287,23 +261,3 @@ def _take(events: ak.Array, path: Path) -> ak.Array:
     for name in path:
         events = events[name]
     return events
-
-
-def _four_vector(quantity: str, coordinates: dict[str, Column]) -> Column:
-    """Compute a property of four-vectors in double precision; massless where there is no mass."""
-    import vector
-
-    def compute(*values: Any) -> Any:
-        arrays = np.broadcast_arrays(*(np.asarray(each, np.float64) for each in values))
-        parts = {_SHORT.get(k, k): v for k, v in zip(coordinates, arrays, strict=True)}
-        if len(parts) == 3:
-            parts["mass"] = np.zeros_like(arrays[0])
-        # Under vector's own names for them, as renaming is deprecated in newer NumPy versions.
-        parts = {_GENERIC.get(k, k): v for k, v in parts.items()}
-        momenta = np.empty(arrays[0].shape, [(name, np.float64) for name in parts])
-        for name, each in parts.items():
-            momenta[name] = each
-        kind = vector.MomentumNumpy2D if len(parts) == 2 else vector.MomentumNumpy4D
-        return np.asarray(getattr(momenta.view(kind), quantity))
-
-    return cast("Column", elementwise(compute, *coordinates.values()))

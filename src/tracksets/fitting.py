@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from tracksets.blocks import Shape
 from tracksets.checkpoints import Checkpoints
+from tracksets.compiling import compiled
 from tracksets.errors import DataError, NonFiniteError
 from tracksets.metrics import mean_auc
-from tracksets.network import Architecture, compiled
+from tracksets.network import Architecture
 from tracksets.optimisers import learning_rates
 from tracksets.prefetch import ahead
 from tracksets.samples import Batch, Part, stacked

@@ -169,6 +169,19 @@ class Inputs(_Features):
         """Event-level features."""
         return _width(self.event)
 
+    def plain_branches(self) -> list[str]:
+        """List the names that plain branches of a tree would have: `Track_pt`, `PV_z`."""
+        names: dict[str, None] = {}
+        for collection, config in self.collections.items():
+            naming = config.naming(collection)
+            for text in config.expressions():
+                for name in parse(text).names:
+                    spellings = list(naming.candidates(name))
+                    names[spellings[1] if len(spellings) > 1 else spellings[0]] = None
+        for text in self.event:
+            names.update(dict.fromkeys(parse(text).names))
+        return list(names)
+
 
 def _width(features: Sequence[str]) -> int:
     return sum(parse(text).width for text in features)

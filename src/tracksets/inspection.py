@@ -7,7 +7,8 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
-from tracksets.reading import Tree, is_remote, open_trees, provenances
+from tracksets.filenames import is_remote
+from tracksets.reading import Tree, open_trees, provenances
 from tracksets.trees import column_of
 
 __all__ = ("Branches", "collections_of", "describe", "starting_config")

@@ -11,11 +11,11 @@ from typing import Any, get_args
 from tracksets.chunks import Scorers, branches_of
 from tracksets.errors import ConfigError, FileError, TracksetsError, near_misses
 from tracksets.expressions import parse
+from tracksets.filenames import expand, is_remote, split_name
 from tracksets.parquet import is_parquet
 from tracksets.pipeline import Job, Labelled, Mode
 from tracksets.pools import run_here, run_in_processes, run_on_dask
 from tracksets.progress import files_bar
-from tracksets.reading import expand, is_remote, split_name
 from tracksets.scorer import Scorer, load
 from tracksets.writing import Format
 

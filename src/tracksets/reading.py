@@ -3,11 +3,9 @@
 This and `writing.py` are the only modules that touch ROOT files.
 """
 
-import glob
 import os
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path as FilePath
@@ -18,6 +16,7 @@ import uproot
 
 from tracksets.errors import DataError, FileError, MissingExtraError, near_misses
 from tracksets.fields import Fields, Path
+from tracksets.filenames import is_remote, no_such_file, split_name
 from tracksets.parquet import is_parquet, notes_of, open_parquet
 from tracksets.provenance import PREFIX, Provenance
 from tracksets.trees import CHUNK_EVENTS, Tree, reason_of
@@ -26,11 +25,9 @@ __all__ = (
     "CHUNK_EVENTS",
     "RootTree",
     "Tree",
-    "expand",
     "open_tree",
     "open_trees",
     "provenances",
-    "split_name",
 )
 
 _EXTRAS = {
@@ -39,71 +36,6 @@ _EXTRAS = {
     "http": ("aiohttp", "http"),
     "https": ("aiohttp", "http"),
 }
-_SERVER = re.compile(r"[A-Za-z][\w+.-]*://[^/]*")
-
-
-def split_name(name: str | os.PathLike[str]) -> tuple[str, str | None]:
-    """Split `file.root:Events` into file and tree; the tree is None if it is not said.
-
-    >>> split_name("root://server//store/data.root:dir/Events")
-    ('root://server//store/data.root', 'dir/Events')
-    """
-    text = os.fspath(name)
-    # The colons before a URL's path belong to its scheme and port.
-    server = _SERVER.match(text)
-    start = server.end() if server else 0
-    head, colon, tail = text[start:].rpartition(":")
-    # Folders and files may have a colon in their names, too.
-    if not colon or tail.endswith(".root") or glob.has_magic(tail) or FilePath(text).exists():
-        return text, None
-    return text[:start] + head, tail or None
-
-
-def is_remote(path: str) -> bool:
-    """Whether a path is a URL."""
-    return "://" in path
-
-
-def expand(names: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[str]:
-    """Expand patterns into file names, each with its tree if one is said; in order, once each.
-
-    Parameters
-    ----------
-    names
-        One or several of `file.root`, `data*.root`, `data*.root:Events`.
-
-    Raises
-    ------
-    FileError
-        If there are no names, or one matches no file.
-    """
-    if isinstance(names, (str, os.PathLike)):
-        names = [names]
-    files: dict[str, None] = {}
-    for name in names:
-        path, tree = split_name(name)
-        suffix = f":{tree}" if tree else ""
-        if is_remote(path) or FilePath(path).exists():
-            files[path + suffix] = None
-            continue
-        matches = sorted(glob.glob(path, recursive=True))  # noqa: PTH207  # absolute patterns too
-        if not matches:
-            raise FileError(_no_file(path))
-        files.update(dict.fromkeys(match + suffix for match in matches))
-    if not files:
-        raise FileError("the list of files is empty")
-    return list(files)
-
-
-def _no_file(path: str) -> str:
-    folder = FilePath(path).parent
-    what = f"no file matches {path}" if glob.has_magic(path) else f"no file {path}"
-    if glob.has_magic(str(folder)):
-        return what
-    if not folder.is_dir():
-        return f"{what}: there is no folder {folder}"
-    listed = near_misses(FilePath(path).name, sorted(each.name for each in folder.iterdir()))
-    return f"{what}; in the folder {folder}: {listed}"
 
 
 @dataclass(frozen=True)
@@ -211,7 +143,7 @@ def open_tree(name: str | os.PathLike[str], tree: str | None = None) -> Iterator
 
 def _open_parquet(path: str, name: str | None) -> Tree:
     if not is_remote(path) and not FilePath(path).is_file():
-        raise FileError(_no_file(path))
+        raise FileError(no_such_file(path))
     return open_parquet(path, name)
 
 
@@ -262,7 +194,7 @@ def _open_file(path: str) -> Iterator[Any]:
     if not is_remote(path) and not FilePath(path).is_file():
         if FilePath(path).is_dir():
             raise FileError(f"{path} is a folder, not a ROOT file; give a pattern: {path}/*.root")
-        raise FileError(_no_file(path))
+        raise FileError(no_such_file(path))
     try:
         file = uproot.open({path: None})  # a plain string would be split at its last colon
     except ImportError as error:

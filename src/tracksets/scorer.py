@@ -1,36 +1,32 @@
 """Events in, one score per event out: everything needed in between, in one picklable object.
 
-A `Scorer` holds NumPy arrays and plain configuration. What JAX compiled and the parameters on the
-device live in caches of the process, keyed by architecture and by content, so that a scorer that is
-unpickled again and again is compiled once.
+A `Scorer` holds NumPy arrays and plain configuration. What JAX needs beside them lives in caches of
+the process (see `engine.py`), so that a scorer that is unpickled again and again is compiled once.
 """
 
 import hashlib
 import json
 import os
-from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cache, cached_property
-from threading import Lock
+from functools import cached_property
 from typing import Any, Self
 
 import awkward as ak
-import jax
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from tracksets.blocks import Block, Shape, pack_parts
-from tracksets.devices import check_fork, threads
+from tracksets.blocks import Shape, pack_parts
+from tracksets.compiling import compiled
+from tracksets.engine import compute
 from tracksets.errors import DataError, ModelError
 from tracksets.features import JaggedInputs, jagged_inputs
 from tracksets.fields import Columns, Fields
 from tracksets.inputs import Inputs, as_config_error, paths_of
 from tracksets.modelfile import read_model, write_model
-from tracksets.network import Architecture, Model, compiled
+from tracksets.network import Architecture, Model
 from tracksets.targets import Task
 
 __all__ = ("Scorer", "load")
@@ -122,7 +118,7 @@ class Scorer:
 
     def flatten(self, columns: Columns, first_event: int = 0) -> Iterator[JaggedInputs]:
         """Make flat inputs of columns, in parts of bounded size; see `score`."""
-        for start, stop in self._windows(columns):
+        for start, stop in columns.windows(paths_of(self.inputs, columns.fields), _WINDOW_TRACKS):
             yield jagged_inputs(columns.window(start, stop), self.inputs, first_event + start)
 
     def score_inputs(self, jagged: JaggedInputs) -> Float[np.ndarray, "event score"]:
@@ -143,32 +139,9 @@ class Scorer:
 
         The same scores as those of `score_parts`, in memory that does not grow with the events.
         """
-        check_fork()
-        functions, state = compiled(self.architecture), _device_state(self)
-
-        def outputs(block: Block) -> NDArray[Any]:
-            return np.asarray(functions.outputs(state, block))[: block.n_event]
-
-        waiting: deque[Future[NDArray[Any]]] = deque()
-        for block in pack_parts(parts, self.shape):
-            # Blocks are computed side by side, one core each, while the next one is packed.
-            waiting.append(_pool().submit(outputs, block))
-            if len(waiting) > _pool_size() + 1:
-                yield self.task.link(waiting.popleft().result())
-        while waiting:
-            yield self.task.link(waiting.popleft().result())
-
-    def _windows(self, columns: Columns) -> Iterator[tuple[int, int]]:
-        """Split events into runs of bounded numbers of tracks."""
-        paths = paths_of(self.inputs, columns.fields)
-        counts = np.ones(columns.n_event, np.int64)
-        for array in map(columns.array, paths):
-            if array.ndim > 1:
-                per_event = ak.fill_none(ak.num(array, axis=1), 0)
-                counts = np.maximum(counts, np.asarray(per_event))
-        filled = np.cumsum(counts) // _WINDOW_TRACKS
-        edges = np.flatnonzero(np.diff(filled)) + 1
-        yield from zip([0, *edges.tolist()], [*edges.tolist(), columns.n_event], strict=True)
+        blocks = pack_parts(parts, self.shape)
+        for outputs in compute(self.hash, self.architecture, self.arrays, blocks):
+            yield self.task.link(outputs)
 
     def _traced(self, events: ak.Array) -> ak.Array:
         """Answer Dask and coffea, which ask with arrays without data what a call would read."""
@@ -204,27 +177,13 @@ class Scorer:
             If one is not there.
         """
         if source is None or isinstance(source, str):
-            return self._default_branches()
+            return self.inputs.plain_branches()
         if isinstance(source, ak.Array):
             fields = Fields.of(source)
         else:
             names: Sequence[str] = source.keys() if hasattr(source, "keys") else source
             fields = Fields([(name,) for name in names], getattr(source, "object_path", "the list"))
         return [".".join(path) for path in paths_of(self.inputs, fields)]
-
-    def _default_branches(self) -> list[str]:
-        from tracksets.expressions import parse
-
-        names: dict[str, None] = {}
-        for collection, config in self.inputs.collections.items():
-            naming = config.naming(collection)
-            for text in config.expressions():
-                for name in parse(text).names:
-                    spellings = list(naming.candidates(name))
-                    names[spellings[1] if len(spellings) > 1 else spellings[0]] = None
-        for text in self.inputs.event:
-            names.update(dict.fromkeys(parse(text).names))
-        return list(names)
 
     @cached_property
     def architecture(self) -> Architecture:
@@ -336,35 +295,3 @@ def load(path: str | os.PathLike[str]) -> Scorer:
         If the file is missing, truncated, not a model, or of another format version.
     """
     return Scorer.load(path)
-
-
-def _pool_size() -> int:
-    """Return how many blocks are computed at a time.
-
-    XLA shares out the products of a chunk of tracks among its threads, which gains next to
-    nothing, because they are small; whole blocks side by side keep all cores busy. An accelerator
-    is kept busy by two: one computes, one is fetched.
-    """
-    return threads() if jax.default_backend() == "cpu" else 2
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_pool_size(), "tracksets-scorer")
-
-
-_states: "OrderedDict[str, Any]" = OrderedDict()
-_states_lock = Lock()
-_MOST_STATES = 32
-
-
-def _device_state(scorer: Scorer) -> Any:
-    """Return the parameters on the device; the latest few models stay there."""
-    with _states_lock:
-        state = _states.pop(scorer.hash, None)
-        if state is None:
-            state = compiled(scorer.architecture).to_state(scorer.arrays)
-        _states[scorer.hash] = state
-        while len(_states) > _MOST_STATES:
-            _states.popitem(last=False)
-        return state

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +14,14 @@ from jaxtyping import Array, Float, Int
 from numpy.typing import NDArray
 
 from tracksets.blocks import Block
+from tracksets.compiling import compiled
 from tracksets.errors import MissingExtraError
 from tracksets.features import JaggedInputs
-from tracksets.network import DeepSet, compiled
 from tracksets.scorer import Scorer
 from tracksets.targets import Task
+
+if TYPE_CHECKING:
+    from tracksets.network import DeepSet
 
 try:
     import flatbuffers  # noqa: F401  # what jax.export writes files with

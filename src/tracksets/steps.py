@@ -10,7 +10,8 @@ from flax import nnx
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
 
-from tracksets.network import Architecture, compiled
+from tracksets.compiling import compiled
+from tracksets.network import Architecture
 from tracksets.optimisers import direction
 from tracksets.samples import Batch
 from tracksets.settings import Training

@@ -15,9 +15,10 @@ import uproot
 
 from tracksets.errors import FileError, TracksetsError
 from tracksets.feeds import Digest, Feed
+from tracksets.filenames import is_remote
 from tracksets.parquet import new_parquet
 from tracksets.pyroot import add_branches, has_root
-from tracksets.reading import RootTree, is_remote, leaves_of, open_tree
+from tracksets.reading import RootTree, leaves_of, open_tree
 from tracksets.rewriting import name_in_root, rewrite
 from tracksets.trees import Tree
 

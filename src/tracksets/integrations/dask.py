@@ -13,8 +13,9 @@ import awkward as ak
 from tracksets.errors import ConfigError, DataError, FileError, MissingExtraError
 from tracksets.features import event_values
 from tracksets.fields import Columns
+from tracksets.filenames import expand
 from tracksets.inputs import paths_of
-from tracksets.reading import expand, open_tree
+from tracksets.reading import open_tree
 from tracksets.trees import CHUNK_EVENTS
 
 if TYPE_CHECKING:
