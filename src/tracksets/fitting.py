@@ -27,15 +27,12 @@ from tracksets.settings import Training
 from tracksets.sharding import on_all, share, shared_out, to_host
 from tracksets.steps import State, Steps, compiled_steps
 from tracksets.targets import Task
+from tracksets.watching import IN_FLIGHT, REMEDY, Entry, Progress, Watch
 
 __all__ = ("Fitted", "Problem", "fit_network")
 
-_IN_FLIGHT = 4
-"""Steps that may wait in JAX's queue; more only hold memory."""
 _AHEAD = 3
 """Stacks of blocks that are packed before they are needed."""
-
-Entry = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -84,35 +81,6 @@ class Fitted:
     history: list[Entry]
     best_epoch: int
     stopped: bool = False
-
-
-@dataclass
-class Progress:
-    """How far a training has come; with the arrays, all there is to know to go on.
-
-    Attributes
-    ----------
-    epoch
-        The present one, counted from 1.
-    losses
-        Of its steps so far.
-    step
-        Steps of all epochs.
-    history
-        Of the epochs that are complete.
-    best_epoch, best_metric
-        The best one of them; the smaller the metric, the better.
-    finished
-        Whether there is nothing left to do.
-    """
-
-    epoch: int = 1
-    losses: list[float] = field(default_factory=list)
-    step: int = 0
-    history: list[Entry] = field(default_factory=list)
-    best_epoch: int = 0
-    best_metric: float = np.inf
-    finished: bool = False
 
 
 def fit_network(
@@ -234,7 +202,8 @@ class _Fit:
         # All random numbers follow from the seed and from where the training stands.
         random = np.random.default_rng([self.training.seed, 1, progress.epoch])
         batches = self.problem.sample.shuffled(self.problem.shape, random)
-        watch = _Watch(self.problem, progress)
+        problem = self.problem
+        watch = Watch(problem.architecture, problem.scaling, problem.features, progress)
         with closing(ahead(stacked(batches, self.n_block, self.n_slot), _AHEAD)) as stacks:
             for stack in islice(stacks, len(progress.losses), None):
                 seed = np.asarray([self.training.seed, progress.step], np.uint32)
@@ -270,7 +239,7 @@ class _Fit:
 
         for stack in ahead(stacked(part.ordered(self.problem.shape), n), _AHEAD):
             waiting.append((stack, *self.steps.losses(params, self.rest, shared_out(stack))))
-            if len(waiting) > _IN_FLIGHT:
+            if len(waiting) > IN_FLIGHT:
                 fetch()
         while waiting:
             fetch()
@@ -279,7 +248,7 @@ class _Fit:
         if len(bad):
             raise NonFiniteError(
                 f"the validation loss is {values[bad[0]]} in block {bad[0]} of epoch "
-                f"{self.progress.epoch}: {_REMEDY}"
+                f"{self.progress.epoch}: {REMEDY}"
             )
         entry = {"validation_loss": float(values.sum(dtype=np.float64)) / part.total}
         auc = _auc(self.problem.task, np.concatenate(parts), part)
@@ -302,71 +271,3 @@ def _auc(task: Task, outputs: Float[np.ndarray, "event output"], part: Part) -> 
     if task.kind == "regression":
         return None
     return mean_auc(part.targets[:, 0], task.link(outputs), part.weights)
-
-
-_REMEDY = "lower the learning rate, clip_gradient, or clip extreme features"
-
-
-class _Watch:
-    """Collects the losses of steps as they are computed, and stops at one that is not finite."""
-
-    def __init__(self, problem: Problem, progress: Progress) -> None:
-        self.problem, self.progress = problem, progress
-        self.waiting: deque[tuple[Batch, Array, Array]] = deque()
-
-    def add(self, stack: Batch, loss: Array, largest: Array) -> None:
-        """Take a step whose result is yet to come."""
-        self.waiting.append((stack, loss, largest))
-        if len(self.waiting) > _IN_FLIGHT:
-            self._fetch()
-
-    def finish(self) -> None:
-        """Wait for all steps."""
-        while self.waiting:
-            self._fetch()
-
-    def _fetch(self) -> None:
-        stack, loss, largest = self.waiting.popleft()
-        value, gradients = float(loss), np.asarray(largest)
-        if not (np.isfinite(value) and np.isfinite(gradients).all()):
-            self._stop(stack, value, gradients)
-        self.progress.losses.append(value)
-
-    def _stop(self, stack: Batch, loss: float, largest: NDArray[np.float32]) -> None:
-        progress = self.progress
-        what = f"loss is {loss}" if not np.isfinite(loss) else "gradient is not finite"
-        # Blocks are counted in steps: those of one step add up before anything is known of them.
-        place = f"block {len(progress.losses)} of epoch {progress.epoch}"
-        step = progress.step - len(self.waiting)
-        raise NonFiniteError(
-            f"the training {what} in {place} (step {step}): {_REMEDY}.\n"
-            f"  largest features: {', '.join(self._features(stack))}\n"
-            f"  largest gradients: {', '.join(self._gradients(largest))}"
-        )
-
-    def _features(self, stack: Batch) -> list[str]:
-        """Name the features that are farthest from their centre, in units of their spread."""
-        block = stack.block
-        n_slot = block.mask.shape[-1]
-        matrices = {name: (block.tracks[name], block.rows[name] < n_slot) for name in block.tracks}
-        constants = {**self.problem.scaling[0], "event": self.problem.scaling[1]}
-        found: list[tuple[float, str]] = []
-        for name, (matrix, used) in {**matrices, "event": (block.event, block.mask)}.items():
-            values = np.asarray(matrix)[np.asarray(used)]
-            if not values.size:
-                continue
-            scaling = constants[name]
-            size = np.abs((values - scaling.shift) * scaling.scale)
-            size[np.isnan(size)] = np.inf
-            rows = np.argmax(size, axis=0)
-            for i, feature in enumerate(self.problem.features.get(name) or range(len(rows))):
-                largest = size[rows[i], i]
-                text = f"{name} '{feature}' = {values[rows[i], i]:.4g} ({largest:.3g} σ)"
-                found.append((float(largest), text))
-        return [text for _, text in sorted(found, key=lambda each: -each[0])[:3]]
-
-    def _gradients(self, largest: NDArray[np.float32]) -> list[str]:
-        params = nnx.state(compiled(self.problem.architecture).new(0), nnx.Param)
-        names = [".".join(map(str, path)) for path, _ in nnx.to_flat_state(params)]
-        order = np.argsort(-np.nan_to_num(largest, nan=np.inf), kind="stable")
-        return [f"{names[i]} {largest[i]:.3g}" for i in order[:3]]
