@@ -86,3 +86,12 @@ def root() -> Iterator[Any]:
     level, module.gErrorIgnoreLevel = module.gErrorIgnoreLevel, module.kFatal
     yield module
     module.gErrorIgnoreLevel = level
+
+
+@pytest.fixture(scope="module")
+def client():
+    """Return a client of a Dask cluster with two workers, each a process of its own."""
+    distributed = pytest.importorskip("distributed", reason="distributed is not installed")
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
+    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
+        yield client

@@ -80,8 +80,7 @@ def test_going_on_is_like_no_interruption(n, failing, monkeypatch, tmp_path, uni
     with pytest.raises(RuntimeError, match="power cut"):
         fit(checkpoints=tmp_path / "state")
     monkeypatch.undo()
-    resumed = fit(checkpoints=tmp_path / "state", resume=True)
-    assert saved(resumed, tmp_path) == uninterrupted
+    assert saved(fit(checkpoints=tmp_path / "state", resume=True), tmp_path) == uninterrupted
 
 
 def test_going_on_makes_only_the_steps_that_are_left(failing, monkeypatch, tmp_path):
@@ -142,8 +141,7 @@ def test_ctrl_c_ends_the_epoch_and_saves(monkeypatch, tmp_path, uninterrupted):
     assert len(scorer.summary["history"]) == 2
     assert scorer.summary["stopped"] is True
     monkeypatch.undo()
-    resumed = fit(checkpoints=tmp_path / "state", resume=True)
-    assert saved(resumed, tmp_path) == uninterrupted
+    assert saved(fit(checkpoints=tmp_path / "state", resume=True), tmp_path) == uninterrupted
 
 
 def test_the_last_good_state_is_kept_when_the_loss_is_not_finite(failing, monkeypatch, tmp_path):

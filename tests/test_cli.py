@@ -200,6 +200,13 @@ def test_several_models_a_selection_and_a_format(tracksets_, here):
     shown = tracksets_("inspect", "out/a.parquet").out
     assert shown.count("only where event % 2 == 0") == 2
     assert "labelled: x: model " in shown
+    said = json.loads(tracksets_("inspect", "--provenance", "out/a.parquet").out)
+    scorer = load("model.safetensors")
+    assert set(said) == {"x", "y"}
+    assert said["x"]["model"] == scorer.hash
+    assert said["x"]["config"]["inputs"] == scorer.inputs.model_dump(mode="json")
+    assert Path(said["x"]["input"]) == here / "a.root"
+    assert tracksets_("inspect", "--provenance", "a.root").code == 2
     again = tracksets_("label", *models, "a.root", *options, "-o", "out/{stem}.parquet").err
     assert ["there", "already", "1", "40"] in [line.split() for line in again.splitlines()]
 

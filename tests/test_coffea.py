@@ -65,15 +65,6 @@ def branches(read):
     return [each.branch for each in read]
 
 
-@pytest.fixture(scope="module")
-def client():
-    """Return a client of a Dask cluster with two workers, each a process of its own."""
-    distributed = pytest.importorskip("distributed", reason="distributed is not installed")
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
-    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
-        yield client
-
-
 @pytest.fixture
 def executors(request):
     """Return a function that makes an executor with two workers, of processes where it can."""

@@ -44,15 +44,6 @@ def plain(sample_data):
 
 
 @pytest.fixture(scope="module")
-def client():
-    """Return a client of a Dask cluster with two workers, each a process of its own."""
-    distributed = pytest.importorskip("distributed", reason="distributed is not installed")
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
-    with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
 def dak():
     """Return dask-awkward, or skip the test where it is missing or cannot work."""
     module = pytest.importorskip("dask_awkward", reason="dask-awkward is not installed")

@@ -71,11 +71,19 @@ def inspect(
     nan: Annotated[
         bool, typer.Option("--nan", help="Read all and count NaN and infinity.")
     ] = False,
+    provenance: Annotated[
+        bool,
+        typer.Option(
+            "--provenance",
+            help="Print, as JSON, what a labelled file says of its scores: model, configuration, "
+            "input.",
+        ),
+    ] = False,
 ) -> None:
     """Show trees, collections, branches and multiplicities; print a starting config."""
-    from tracksets.inspection import describe
+    from tracksets.inspection import describe, describe_scores
 
-    _say(describe(file, count_nan=nan))
+    _say(describe_scores(file) if provenance else describe(file, count_nan=nan))
 
 
 @app.command()

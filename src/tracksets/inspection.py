@@ -1,5 +1,6 @@
 """A ROOT file in; its trees, collections and branches, and a starting configuration, out."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,12 @@ from typing import Any
 import awkward as ak
 import numpy as np
 
+from tracksets.errors import FileError
 from tracksets.filenames import is_remote
 from tracksets.reading import Tree, open_trees, provenances
 from tracksets.trees import column_of
 
-__all__ = ("Branches", "collections_of", "describe", "starting_config")
+__all__ = ("Branches", "collections_of", "describe", "describe_scores", "starting_config")
 
 _SAMPLE_EVENTS = 10_000
 _LARGE = 1e6
@@ -234,3 +236,23 @@ def describe(name: str, *, count_nan: bool = False) -> str:
     if config:
         lines += ["", "# A train.toml to start from:", "", config]
     return "\n".join(lines)
+
+
+def describe_scores(name: str) -> str:
+    """Print as JSON what a labelled file says of its scores, by field.
+
+    Parameters
+    ----------
+    name
+        `file.root` or `file.parquet`.
+
+    Raises
+    ------
+    FileError
+        If there is no such file, or it is not a ROOT or Parquet file, or `tracksets` has not
+        labelled it.
+    """
+    found = {each.field: each.model_dump(mode="json") for each in provenances(name)}
+    if not found:
+        raise FileError(f"{name} does not say where scores in it come from: not by tracksets")
+    return json.dumps(found, indent=2)
