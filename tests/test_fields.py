@@ -154,6 +154,24 @@ def test_windows_are_slices():
     assert columns.window(1, 3).window(1, 2).of()("n").values.tolist() == [3]
 
 
+def test_windows_have_about_as_many_tracks():
+    counts = np.array([3, 0, 0, 4, 9, 1, 1, 1, 0])
+    x = ak.unflatten(np.arange(counts.sum()), counts)
+    columns = Columns(ak.Array({"x": x, "y": x[:, :1], "n": counts}))
+    paths = [("y",), ("x",), ("n",)]
+    windows = list(columns.windows(paths, 5))
+    assert [i for window in windows for i in range(*window)] == list(range(9))
+    assert len(windows) == 4
+    # An event counts as one track at least, so that empty ones come to an end, too.
+    assert list(columns.windows([("n",)], 3)) == [(0, 2), (2, 5), (5, 8), (8, 9)]
+    assert list(columns.windows(paths, 100)) == [(0, 9)]
+    assert list(Columns(columns_without_events()).windows([("x",)], 5)) == [(0, 0)]
+
+
+def columns_without_events():
+    return ak.Array({"x": PT, "n": [1, 2, 3]})[:0]
+
+
 def test_errors_name_the_column():
     with pytest.raises(DataError, match=r"Track\.name holds strings"):
         Columns(ak.Array([{"Track": {"name": "a"}}])).of(TRACK)("name")

@@ -31,7 +31,7 @@ from rootfiles import (
     write_toy,
 )
 
-from tracksets import pyroot, writing
+from tracksets import labelling, pyroot, writing
 from tracksets.chunks import scored_chunks
 from tracksets.errors import ConfigError, FileError, ModelError
 from tracksets.inputs import Collection, Inputs
@@ -500,6 +500,23 @@ def test_models_that_cannot_go_together(tmp_path, toy_scorer, inputs):
     with pytest.raises(ConfigError):
         run(toy_scorer, inputs, tmp_path, select="event >")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_failing_fast_ends_the_others_at_once(tmp_path, toy_scorer, inputs, monkeypatch):
+    """Not when the error, which holds on to all that was going on, is forgotten."""
+    ended = []
+
+    def running(_scorers, jobs, _workers):
+        try:
+            for job in jobs:
+                yield labelling.Labelled(job.source, job.output, error="no")
+        finally:
+            ended.append(True)
+
+    monkeypatch.setattr(labelling, "run_in_processes", running)
+    with pytest.raises(LabellingError) as caught:
+        run(toy_scorer, inputs, tmp_path, workers=2, fail_fast=True)
+    assert ended == [True], caught
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])

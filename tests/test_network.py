@@ -1,4 +1,5 @@
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -156,6 +157,20 @@ def test_compiled_once_for_an_architecture():
         for block in pack_inputs(inputs, shape):
             functions.outputs(state, block)
         assert functions.traces == traces
+
+
+def test_what_is_compiled_waits_for_nothing():
+    """Only a new shape of blocks is compiled by one thread at a time."""
+    functions = compiled(architecture_of(outputs=1, phi=[2]))
+    state = functions.to_state(random_arrays(functions.architecture))
+    [block, *_] = pack_inputs(flat_inputs(COUNTS, WIDTHS, event=2), SHAPE)
+    expected = functions.outputs(state, block)
+    with functions._tracing, ThreadPoolExecutor(1) as pool:
+        found = pool.submit(functions.outputs, state, block)
+        try:
+            np.testing.assert_array_equal(found.result(timeout=30), expected)
+        finally:
+            pool.shutdown(wait=False)
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,23 @@ def test_chunks_are_row_groups(path):
     assert tree.name == "rows"
 
 
+def test_a_row_group_is_read_once_and_one_is_kept(path, events, monkeypatch):
+    """It can be read as a whole only, whatever part of it is wanted."""
+    calls = []
+    read = ak.from_parquet
+    monkeypatch.setattr(
+        ak, "from_parquet", lambda *a, **k: calls.append(k["row_groups"]) or read(*a, **k)
+    )
+    with open_tree(path) as tree:
+        for start in range(0, 600, 100):
+            part = tree.read([("z",)], start, start + 100)
+            assert part.z.tolist() == events.z[start : start + 100].tolist()
+            assert len(tree._latest) == 1
+        assert calls == [[0], [1]]
+        tree.read([("Jet_pt",)], 300, 400)
+    assert calls == [[0], [1], [1]]
+
+
 def test_what_is_not_parquet_is_refused(path, tmp_path):
     other = tmp_path / "other.parquet"
     with pytest.raises(FileError, match=r"no file .*other\.parquet"), open_tree(other):

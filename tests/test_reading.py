@@ -438,3 +438,15 @@ def test_chunks_of_a_file(sample_data):
         parts = [tree.read(paths, *each) for each in tree.chunks(paths, 700)]
         assert same_values(ak.concatenate(parts), whole)
     assert CHUNK_EVENTS > 1500
+
+
+def test_chunks_of_an_rntuple(tmp_path):
+    events = toy_events(100)
+    with uproot.recreate(tmp_path / "in.root") as file:
+        made = file.mkrntuple("Events", events.layout.form)
+        for start in range(0, 100, 25):
+            made.extend(events[start : start + 25])
+    with open_tree(tmp_path / "in.root") as tree:
+        assert list(tree.chunks([("event",)], 60)) == [(0, 50), (50, 100)]
+        parts = [tree.read([("event",)], *each) for each in tree.chunks([("event",)], 60)]
+    assert ak.concatenate(parts).event.tolist() == events.event.tolist()

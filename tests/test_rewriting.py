@@ -10,7 +10,7 @@ import pytest
 import uproot
 from rootfiles import MODES, by_rdataframe, same_values, scorer_for
 
-from tracksets import writing
+from tracksets import rewriting, writing
 from tracksets.errors import ConfigError
 from tracksets.inputs import Collection, Inputs
 from tracksets.labelling import LabellingError, label
@@ -263,3 +263,21 @@ def test_row_groups_and_compression_of_parquet_are_kept(sources, scorer, tmp_pat
     }
     for name in old.schema_arrow.names:
         assert new.schema_arrow.field(name).type == old.schema_arrow.field(name).type
+
+
+@pytest.mark.parametrize("target", FORMATS)
+def test_a_wrong_copy_does_not_pass(monkeypatch, sources, scorer, tmp_path, target):
+    """Another column than the scores comes out different; nothing has raised."""
+    copy = rewriting._copy
+
+    def wrong(tree, scores, extend):
+        def extend_wrongly(columns):
+            extend({**columns, "double": columns["double"] + (columns["event"] % 97 == 0)})
+
+        copy(tree, scores, extend_wrongly)
+
+    monkeypatch.setattr(rewriting, "_copy", wrong)
+    source = sources["flat", "rntuple"]
+    with pytest.raises(LabellingError, match="double was not copied correctly"):
+        label(scorer, source, tmp_path / "out", format=target, progress=False)
+    assert not list((tmp_path / "out").iterdir())
