@@ -585,7 +585,8 @@ def test_workers_write_the_same(tmp_path, toy_scorer, inputs):
 
 
 _INTERRUPTED = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where tests run in the background
 from tracksets import labelling, pools
 from tracksets.cli import main
 
