@@ -19,7 +19,7 @@ from tracksets.errors import DataError, near_misses
 from tracksets.fourvectors import Path, coordinates_for, four_vector, long_name
 from tracksets.jagged import Column, column
 
-__all__ = ("Columns", "Fields", "Found", "Naming", "Path", "leaves")
+__all__ = ("Columns", "Fields", "Found", "Naming", "Path", "column_of", "leaves")
 
 _BRACKETS = re.compile(r"(\[[^\]]*\])+$")
 
@@ -196,7 +196,7 @@ class Columns:
     def __init__(self, events: ak.Array, fields: Fields | None = None) -> None:
         self.n_event = len(events)
         self.fields = fields or Fields.of(events)
-        self._array: Callable[[Path], ak.Array] = partial(_take, events)
+        self._array: Callable[[Path], ak.Array] = partial(column_of, events)
         self._read: dict[Path, Column] = {}
 
     def window(self, start: int, stop: int) -> "Columns":
@@ -257,7 +257,8 @@ class Columns:
         return column(ak.num(array, axis=1), name)
 
 
-def _take(events: ak.Array, path: Path) -> ak.Array:
+def column_of(events: ak.Array, path: Path) -> ak.Array:
+    """Take one column of a record, of any layout; a virtual one is not read yet."""
     for name in path:
         events = events[name]
     return events

@@ -9,9 +9,9 @@ import awkward as ak
 import numpy as np
 
 from tracksets.errors import FileError
+from tracksets.fields import column_of
 from tracksets.filenames import is_remote
 from tracksets.reading import Tree, open_trees, provenances
-from tracksets.trees import column_of
 
 __all__ = ("Branches", "collections_of", "describe", "describe_scores", "starting_config")
 

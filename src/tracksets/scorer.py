@@ -23,7 +23,7 @@ from tracksets.compiling import compiled
 from tracksets.engine import compute
 from tracksets.errors import DataError, ModelError
 from tracksets.features import JaggedInputs, jagged_inputs
-from tracksets.fields import Columns, Fields
+from tracksets.fields import Columns, Fields, column_of
 from tracksets.inputs import Inputs, as_config_error, paths_of
 from tracksets.modelfile import read_model, write_model
 from tracksets.network import Architecture, Model
@@ -146,10 +146,7 @@ class Scorer:
     def _traced(self, events: ak.Array) -> ak.Array:
         """Answer Dask and coffea, which ask with arrays without data what a call would read."""
         for path in paths_of(self.inputs, Fields.of(events)):
-            column = events
-            for name in path:
-                column = column[name]
-            ak.typetracer.touch_data(column)
+            ak.typetracer.touch_data(column_of(events, path))
         scores = self.as_array(np.empty((0, self.task.outputs), np.float32))
         return ak.Array(ak.to_layout(scores).to_typetracer(forget_length=True))
 

@@ -10,9 +10,9 @@ from typing import Any
 import awkward as ak
 
 from tracksets.errors import FileError
-from tracksets.fields import Fields, Path
+from tracksets.fields import Fields, Path, column_of
 
-__all__ = ("CHUNK_EVENTS", "Tree", "column_of", "reason_of")
+__all__ = ("CHUNK_EVENTS", "Tree", "reason_of")
 
 CHUNK_EVENTS = 50_000
 """Events to read at a time, about; boundaries follow the clusters of the tree."""
@@ -126,13 +126,6 @@ class Tree(ABC):
                 start += events
         if start < self.n_event:
             yield start, self.n_event
-
-
-def column_of(events: ak.Array, path: Path) -> ak.Array:
-    """Take one column of a record."""
-    for name in path:
-        events = events[name]
-    return events
 
 
 def reason_of(error: BaseException) -> str:
