@@ -12,6 +12,7 @@ import numpy as np
 from bench import harness, samples, scoring
 from tracksets.blocks import Shape, pack_inputs
 from tracksets.compiling import compiled
+from tracksets.engine import compute
 from tracksets.network import Model
 from tracksets.scorer import Scorer
 
@@ -32,18 +33,16 @@ def main(n_event: int = 100_000, rounds: int = 5) -> None:
         made = scoring.scorer(model)
         scorer = Scorer(made.inputs, model, made.task, made.arrays, shape)
         functions, data = compiled(scorer.architecture), pickle.dumps(scorer)
-        state = functions.to_state(scorer.arrays)
 
-        def compute(functions=functions, state=state):
-            outputs = [functions.outputs(state, block) for block in blocks]
-            return [np.asarray(each) for each in outputs]
+        def bare(scorer=scorer):
+            return list(compute(scorer.hash, scorer.architecture, scorer.arrays, blocks))
 
         def chunk(data=data):
             return pickle.loads(data)(events)  # noqa: S301  # made above, as coffea does
 
         chunk()
         before = functions.traces
-        seconds = harness.alternate({"compute": compute, "chunk": chunk}, rounds)
+        seconds = harness.alternate({"compute": bare, "chunk": chunk}, rounds)
         rows.append(
             {
                 "network": title,

@@ -473,7 +473,6 @@ def test_a_worker_of_a_cluster_is_killed(scorer, many, tmp_path, cluster):
 @pytest.mark.slow
 def test_a_file_kills_every_worker(scorer, many, tmp_path, cluster, monkeypatch):
     monkeypatch.setattr(pools, "_label_part", poisoned_part)
-    monkeypatch.setattr(pools, "_PER_TASK", 1)
     bad = Path(shutil.copy(many[0], tmp_path / "bad.root"))
     out = tmp_path / "out"
     with pytest.raises(LabellingError) as caught:

@@ -98,7 +98,8 @@ def run_on_dask(scorers: Scorers, jobs: Sequence[Job], cluster: Any) -> Iterator
     """Label files on a Dask cluster; yields results as they come.
 
     The scorers are sent to each worker once. A task whose worker dies is given to another one by
-    the scheduler, which finds the outputs that are finished and makes the others anew.
+    the scheduler, which finds the outputs that are finished and makes the others anew. Files of
+    tasks over which several workers died are tried once more, alone.
 
     Parameters
     ----------
@@ -125,15 +126,22 @@ def run_on_dask(scorers: Scorers, jobs: Sequence[Job], cluster: Any) -> Iterator
         parts = [tuple(jobs[i : i + n]) for i in range(0, len(jobs), n)]
         futures = client.map(_label_part, parts, scorers=model, pure=False)
         tasks = dict(zip(futures, parts, strict=True))
+        suspects: list[Job] = []
         try:
             for future in distributed.as_completed(futures, loop=client.loop):
                 if future.status == "finished":
                     yield from future.result()
                 else:  # `_label_part` raises nothing: its workers died
-                    cause = future.exception()
-                    for job in tasks[future]:
-                        yield _died(job, f": {type(cause).__name__}: {cause}")
+                    suspects += tasks[future]
                 future.release()
+            # Files that waited at a worker die with the guilty one: each has a try alone.
+            for job in suspects:
+                futures = [client.submit(_label_part, (job,), scorers=model, pure=False)]
+                cause = futures[0].exception()
+                if cause is None:
+                    yield from futures[0].result()
+                else:
+                    yield _died(job, f": {type(cause).__name__}: {cause}")
         finally:
             client.cancel(futures)
 

@@ -31,7 +31,7 @@ from tracksets.targets import Task
 
 __all__ = ("Scorer", "load")
 
-_WINDOW_TRACKS = 2**17
+_WINDOW_TRACKS = 2**18
 """Tracks that are made into flat inputs at a time; bounds the memory of a call, and is small enough
 that the network computes most of the time while the next ones are made."""
 
