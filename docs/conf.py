@@ -1,9 +1,12 @@
 """Configuration of the documentation, for sphinx-build."""
 
+import os
 import re
 from importlib.metadata import version as installed_version
 from pathlib import Path
+from typing import Any
 
+import matplotlib.pyplot as plt
 from sphinx.application import Sphinx
 
 REPOSITORY = "https://github.com/tracksets/tracksets"
@@ -20,7 +23,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["_build", "**.ipynb_checkpoints"]
+exclude_patterns = ["_build", "_figures", "**.ipynb_checkpoints"]
 myst_enable_extensions = ["colon_fence", "dollarmath"]
 myst_heading_anchors = 3
 autodoc_typehints = "none"
@@ -46,6 +49,28 @@ def link_to_repository(app: Sphinx, path: Path, parent: str, content: list[str])
         )
 
 
+def make_figures(app: Sphinx) -> None:
+    """Run the code of pages that show figures, and save what it has drawn up to each of them."""
+    (Path(app.srcdir) / "_figures").mkdir(exist_ok=True)
+    os.chdir(Path(app.srcdir).parent)
+    for page in sorted(Path(app.srcdir).glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        if "(_figures/" not in text:
+            continue
+        names: dict[str, Any] = {"__name__": page.stem}
+        found = re.findall(
+            r"^```python\n(.*?)^```|\((_figures/\w+\.svg)\)", text, re.DOTALL | re.MULTILINE
+        )
+        for code, figure in found:
+            if code:
+                exec(compile(code, page.name, "exec"), names)  # noqa: S102 our own pages
+            else:
+                plt.savefig(Path(app.srcdir) / figure, bbox_inches="tight")
+                plt.close("all")
+                plt.rcdefaults()
+
+
 def setup(app: Sphinx) -> None:
-    """Register the hook above."""
+    """Register the hooks above."""
     app.connect("include-read", link_to_repository)
+    app.connect("builder-inited", make_figures)

@@ -105,15 +105,19 @@ def page_folder(ready: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.filterwarnings("ignore:os.fork")  # OpenVINO asks other programs when it is imported
 @pytest.mark.parametrize("page", PAGES)
-def test_python(page: str, page_folder: Path) -> None:
+def test_python(page: str, page_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = blocks(page, "python")
     if page in ELSEWHERE:
         test = (REPOSITORY / "tests" / ELSEWHERE[page]).read_text(encoding="utf-8")
         assert f'"{page}.md"' in test
         return
     have = names(page_folder)
+    monkeypatch.setenv("MPLBACKEND", "Agg")
     for i, block in enumerate(code):
         exec(compile(block, f"{page}.md, block {i}", "exec"), have)  # noqa: S102 our own pages
+    if "plt" in have:
+        have["plt"].close("all")
+        have["plt"].rcdefaults()
 
 
 @pytest.mark.slow
@@ -166,7 +170,7 @@ def test_links_lead_somewhere(path: Path) -> None:
             continue
         name, _, anchor = link.partition("#")
         target = path.parent / name if name else path
-        assert target.exists(), link
+        assert target.exists() or name.startswith("_figures/"), link  # those are made
         assert not anchor or anchor in anchors(target), link
 
 
