@@ -25,6 +25,7 @@ DOCS = REPOSITORY / "docs"
 PAGES = sorted(path.stem for path in DOCS.glob("*.md") if path.stem != "index")
 ELSEWHERE = {"coffea": "test_coffea.py", "dask": "test_dask.py"}
 """Pages whose Python code needs an environment of its own: where it is run."""
+SLOW = {"analysis", "getting_started", "mathematics"}
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -104,7 +105,9 @@ def page_folder(ready: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.filterwarnings("ignore:os.fork")  # OpenVINO asks other programs when it is imported
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=[pytest.mark.slow] * (page in SLOW)) for page in PAGES]
+)
 def test_python(page: str, page_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = blocks(page, "python")
     if page in ELSEWHERE:
