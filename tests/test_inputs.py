@@ -6,6 +6,8 @@ from pydantic import ValidationError
 from tracksets.errors import ConfigError, DataError
 from tracksets.fields import Fields
 from tracksets.inputs import Collection, Inputs, as_config_error, feature_names, paths_of
+from tracksets.network import Model
+from tracksets.settings import Training
 
 TRACK = {"features": ["log(pt)", "d0/d0_err"], "select": "pt > 0.5"}
 FULL = Inputs(
@@ -86,6 +88,23 @@ def test_every_mistake_is_reported():
     with pytest.raises(ValidationError) as caught:
         Inputs.model_validate(inputs(event=["1 +"], scale="x", first=-1))
     assert str(as_config_error(caught.value, "here")).startswith("here has 3 mistake(s)\n")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Inputs(colections={}), "unknown key; did you mean 'collections'?"),
+        (lambda: Collection(feature=["pt"]), "unknown key; did you mean 'features'?"),
+        (lambda: Inputs(collections={"T": {"features": ["pt +"]}}), "collections.T.features"),
+        (lambda: Model(phi=[0]), "Model(...) has 2 mistake(s)\n  phi.0"),
+        (lambda: Training(epochs=0), "Training(...) has 1 mistake(s)\n  epochs"),
+        (lambda: Training(learning_rat=1), "did you mean 'learning_rate'?"),
+    ],
+)
+def test_mistakes_in_python_are_errors_of_ours(make, message):
+    with pytest.raises(ConfigError) as caught:
+        make()
+    assert message in str(caught.value)
 
 
 def test_a_branch_may_be_called_like_a_onehot():

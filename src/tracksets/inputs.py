@@ -5,7 +5,7 @@ Nothing here touches data. `features.py` applies it to events.
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -26,7 +26,25 @@ __all__ = (
 Scale = Literal["standard", "quantile", "none"]
 
 
-class Configuration(BaseModel):
+class _OwnErrors(type(BaseModel)):  # type: ignore[misc] # pydantic gives it no public name
+    """Reports mistakes in what users construct as those of a file; what is nested goes past it."""
+
+    def __call__(cls, *values: Any, **keys: Any) -> Any:
+        try:
+            return super().__call__(*values, **keys)
+        except ValidationError as error:
+            raise as_config_error(error, f"{cls.__name__}(...)", cls) from None
+
+
+if TYPE_CHECKING:  # mypy wants to know the metaclass, and would lose the signatures
+    _Base = BaseModel
+else:
+
+    class _Base(BaseModel, metaclass=_OwnErrors):
+        """What pydantic offers, with our errors."""
+
+
+class Configuration(_Base):
     """Base of every configuration: immutable, and a wrong key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
