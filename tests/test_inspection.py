@@ -6,10 +6,12 @@ import awkward as ak
 import numpy as np
 import pytest
 import uproot
+from rootfiles import write_toy
 
+from tracksets.branches import collections_of
 from tracksets.config import check_config
 from tracksets.errors import FileError
-from tracksets.inspection import collections_of, describe, starting_config
+from tracksets.inspection import describe
 from tracksets.reading import open_tree
 from tracksets.training import train
 
@@ -54,15 +56,31 @@ def test_the_starting_configuration_works_as_it_stands(sample_data):
     assert scorer.task.names == ("isSignal_0", "isSignal_1")
 
 
+def test_several_files_are_classes(sample_data, tmp_path):
+    more = write_toy(tmp_path / "signal.root")
+    files = [str(sample_data / name) for name in ("background.root", "signal.root")]
+    text = describe(*files)
+    assert f"{files[1]}: tree Events, 2,200 events, the same branches\n" in text
+    content = tomllib.loads(text.partition("start from:")[2])
+    assert list(content["data"]["classes"]) == ["background", "signal"]
+    content["training"]["epochs"] = 1
+    content["model"] = {"phi": [4], "rho": [4]}
+    assert train(check_config(content), progress=False).task.names == ("background", "signal")
+    text = describe(f"{files[1]}:Events", str(more))
+    assert "  without: PV_z, Track_charge," in text
+    assert list(tomllib.loads(text.partition("start from:")[2])["data"]["classes"]) == [
+        "signal_1",
+        "signal_2",
+    ]
+
+
 def test_without_a_truth_it_is_a_regression(tmp_path):
     path = tmp_path / "file.root"
     pt = ak.Array([[1.0, 2.0], [], [3.0]] * 20)
     with uproot.recreate(path) as file:
         file.mktree("tree", {"hit_pt": pt, "hit_phi": pt, "energy": np.arange(60.0)})
         file["histogram"] = np.histogram([1, 2])
-    with open_tree(path) as tree:
-        text = starting_config(tree, collections_of(tree))
-    content = tomllib.loads(text)
+    content = tomllib.loads(describe(str(path)).partition("start from:")[2])
     assert content["data"]["regression"]["targets"] == ["energy"]
     features = content["inputs"]["collections"]["hit"]["features"]
     assert features == ["log(max(pt, 1e-6))", "cos(phi)", "sin(phi)"]

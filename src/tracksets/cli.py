@@ -67,7 +67,13 @@ def demo(output: _Output = Path("demo"), quiet: _Quiet = False) -> None:
 
 @app.command()
 def inspect(
-    file: Annotated[str, typer.Argument(metavar="FILE[:TREE]", help="A ROOT or Parquet file.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE[:TREE]...",
+            help="A ROOT or Parquet file; or one for each class, for a starting config.",
+        ),
+    ],
     nan: Annotated[
         bool, typer.Option("--nan", help="Read all and count NaN and infinity.")
     ] = False,
@@ -83,7 +89,11 @@ def inspect(
     """Show trees, collections, branches and multiplicities; print a starting config."""
     from tracksets.inspection import describe, describe_scores
 
-    _say(describe_scores(file) if provenance else describe(file, count_nan=nan))
+    if provenance:
+        for file in files:
+            _say(describe_scores(file))
+    else:
+        _say(describe(*files, count_nan=nan))
 
 
 @app.command()
