@@ -5,27 +5,24 @@ the process (see `engine.py`), so that a scorer that is unpickled again and agai
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Self
+from typing import Any
 
 import awkward as ak
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from tracksets.blocks import Shape, pack_parts
-from tracksets.compiling import compiled
 from tracksets.engine import compute
-from tracksets.errors import DataError, ModelError
+from tracksets.errors import DataError
 from tracksets.features import JaggedInputs, jagged_inputs
 from tracksets.fields import Columns, Fields, column_of
-from tracksets.inputs import Inputs, as_config_error, paths_of
-from tracksets.modelfile import read_model, write_model
+from tracksets.headers import read_parts, write_parts
+from tracksets.inputs import Inputs, paths_of
 from tracksets.network import Architecture, Model
 from tracksets.targets import Task
 
@@ -185,12 +182,7 @@ class Scorer:
     @cached_property
     def architecture(self) -> Architecture:
         """What decides the shapes of the network's arrays."""
-        return Architecture(
-            model=self.model,
-            tracks=tuple(self.inputs.widths.items()),
-            event=self.inputs.event_width,
-            outputs=self.task.outputs,
-        )
+        return Architecture.of(self.model, self.inputs, self.task.outputs)
 
     @cached_property
     def hash(self) -> str:
@@ -214,68 +206,11 @@ class Scorer:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file with a JSON header; `load` is the way back."""
-        header = {
-            "inputs": self.inputs.model_dump(mode="json"),
-            "model": self.model.model_dump(mode="json"),
-            "task": self.task.model_dump(mode="json"),
-            "shape": {"tracks": dict(self.shape.tracks), "events": self.shape.events},
-            "summary": json.loads(json.dumps(self.summary)),
-        }
-        write_model(path, header, self.arrays)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read what `save` wrote.
-
-        Raises
-        ------
-        ModelError
-            If the file is missing, truncated, not a model, or of another format version.
-        """
-        header, arrays = read_model(path)
-        try:
-            scorer = cls(
-                inputs=Inputs.model_validate(header["inputs"]),
-                model=Model.model_validate(header["model"]),
-                task=Task.model_validate(header["task"]),
-                arrays=arrays,
-                shape=_shape(header["shape"], header["inputs"]["collections"]),
-                summary=dict(header["summary"]),
-            )
-            scorer._check_arrays()
-        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            reason: object = repr(error)
-            if isinstance(error, ValidationError):
-                reason = as_config_error(error, "the header")
-            raise ModelError(f"{path} is damaged or not a tracksets model: {reason}") from None
-        return scorer
-
-    def _check_arrays(self) -> None:
-        expected = compiled(self.architecture).shapes
-        if set(expected) != set(self.arrays):
-            odd = sorted(set(expected) ^ set(self.arrays))
-            raise ValueError(f"arrays missing or too many: {', '.join(odd)}")
-        for name, array in self.arrays.items():
-            if array.shape != expected[name] or array.dtype != np.float32:
-                raise ValueError(
-                    f"array {name} is {array.dtype} {array.shape}, expected float32 {expected[name]}"
-                )
-            if not np.isfinite(array).all():
-                raise ValueError(f"array {name} is not finite")
+        write_parts(path, self.__getstate__())
 
     def __getstate__(self) -> dict[str, Any]:
         # Cached properties are cheap to make again, and an architecture pickles larger than hash.
         return {name: self.__dict__[name] for name in self.__dataclass_fields__}
-
-
-def _shape(header: Mapping[str, Any], collections: Iterable[str]) -> Shape:
-    tracks = {str(name): int(n) for name, n in header["tracks"].items()}
-    events = int(header["events"])
-    if set(tracks) != set(collections):
-        raise ValueError(f"blocks of {list(tracks)} for the collections {list(collections)}")
-    if not all(0 < n <= 2**24 for n in (*tracks.values(), events)):
-        raise ValueError(f"block sizes out of range: {header}")
-    return Shape(tracks, events)
 
 
 def load(path: str | os.PathLike[str]) -> Scorer:
@@ -291,4 +226,4 @@ def load(path: str | os.PathLike[str]) -> Scorer:
     ModelError
         If the file is missing, truncated, not a model, or of another format version.
     """
-    return Scorer.load(path)
+    return Scorer(**read_parts(path))
