@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from tracksets.blocks import Shape
 from tracksets.compiling import compiled
 from tracksets.errors import ModelError
+from tracksets.folds import Folds
 from tracksets.inputs import Inputs, as_config_error
 from tracksets.modelfile import read_model, write_model
 from tracksets.network import Architecture, Model
@@ -27,7 +28,10 @@ def write_parts(path: str | os.PathLike[str], parts: Mapping[str, Any]) -> None:
         **{name: parts[name].model_dump(mode="json") for name in ("inputs", "model", "task")},
         "shape": {"tracks": dict(shape.tracks), "events": shape.events},
         "summary": json.loads(json.dumps(parts["summary"])),
+        "members": parts["n_member"],
     }
+    if parts["folds"] is not None:
+        header["folds"] = parts["folds"].model_dump(mode="json")
     write_model(path, header, parts["arrays"])
 
 
@@ -54,7 +58,11 @@ def _checked(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> d
     model = Model.model_validate(header["model"])
     task = Task.model_validate(header["task"])
     shape = _shape(header["shape"], header["inputs"]["collections"])
-    _check_arrays(arrays, compiled(Architecture.of(model, inputs, task.outputs)).shapes)
+    n_member, folds = _members(header)
+    shapes = compiled(Architecture.of(model, inputs, task.outputs)).shapes
+    if n_member > 1:
+        shapes = {name: (n_member, *each) for name, each in shapes.items()}
+    _check_arrays(arrays, shapes)
     return {
         "inputs": inputs,
         "model": model,
@@ -62,7 +70,19 @@ def _checked(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> d
         "arrays": arrays,
         "shape": shape,
         "summary": dict(header["summary"]),
+        "n_member": n_member,
+        "folds": folds,
     }
+
+
+def _members(header: Mapping[str, Any]) -> tuple[int, Folds | None]:
+    if header["format_version"] == 1:
+        return 1, None
+    n_member = int(header["members"])
+    folds = Folds.model_validate(header["folds"]) if "folds" in header else None
+    if n_member < 1 or (folds and n_member % len(folds.values)):
+        raise ValueError(f"{n_member} member(s) of the folds {list(folds.values) if folds else []}")
+    return n_member, folds
 
 
 def _check_arrays(

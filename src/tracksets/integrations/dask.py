@@ -14,7 +14,6 @@ from tracksets.errors import ConfigError, DataError, FileError, MissingExtraErro
 from tracksets.features import event_values
 from tracksets.fields import Columns
 from tracksets.filenames import expand
-from tracksets.inputs import paths_of
 from tracksets.reading import open_tree
 from tracksets.trees import CHUNK_EVENTS
 
@@ -86,7 +85,7 @@ def score_files(
     return lazy
 
 
-def score_partitions(scorer: "Scorer", events: Any) -> Any:
+def score_partitions(scorer: "Scorer", events: Any, spread: bool = False) -> Any:
     """Score a dask-awkward array; this is what `scorer(events)` does with one.
 
     Nothing is read. When it is computed, the columns that the scorer needs are read, and no others.
@@ -97,6 +96,8 @@ def score_partitions(scorer: "Scorer", events: Any) -> Any:
         The trained model.
     events
         A dask-awkward array of events.
+    spread
+        As in `scorer(events, spread=True)`.
 
     Returns
     -------
@@ -106,7 +107,13 @@ def score_partitions(scorer: "Scorer", events: Any) -> Any:
     import dask_awkward
 
     return dask_awkward.map_partitions(
-        _call, _model(scorer), events, meta=scorer(events._meta), output_divisions=1, label="score"
+        _call,
+        _model(scorer),
+        events,
+        spread,
+        meta=scorer(events._meta, spread),
+        output_divisions=1,
+        label="score",
     )
 
 
@@ -130,8 +137,8 @@ def _same(scorer: "Scorer") -> "Scorer":
     return scorer
 
 
-def _call(scorer: "Scorer", events: ak.Array) -> ak.Array:
-    return scorer(events)
+def _call(scorer: "Scorer", events: ak.Array, spread: bool) -> ak.Array:
+    return scorer(events, spread)
 
 
 def _score_step(
@@ -140,7 +147,7 @@ def _score_step(
     """Score one of several equal parts of the events of a file."""
     with open_tree(name, tree) as opened:
         try:
-            paths = paths_of(scorer.inputs, opened.fields, *columns)
+            paths = scorer.paths(opened.fields, *columns)
         except DataError as error:
             raise FileError(str(error)) from error
         first, end = (opened.n_event * k // steps for k in (step, step + 1))
@@ -148,7 +155,7 @@ def _score_step(
         for start in range(first, end, CHUNK_EVENTS) or [first]:
             events = opened.read(paths, start, min(start + CHUNK_EVENTS, end))
             read = Columns(events, opened.fields)
-            scores = scorer.as_array(scorer.score(read, start))
+            scores = scorer.task.as_array(scorer.score(read, start))
             others = {text: event_values(text, read) for text in columns}
             parts.append(ak.zip({"score": scores, **others}, depth_limit=1))
         return _join(parts)
