@@ -93,9 +93,11 @@ def evaluate(
         figures, outputs = _regression(task, data.targets, scores, data.weights, folder)
     else:
         figures, outputs = _classes(task, data.targets, scores, data.weights, folder)
-    history = scorer.summary.get("history")
-    if history:
-        outputs.append(plot_history(history, folder / "loss.png"))
+    members = scorer.summary.get("members", [scorer.summary])
+    for i, each in enumerate(members):
+        if each.get("history"):
+            name = f"loss_{i + 1}.png" if len(members) > 1 else "loss.png"
+            outputs.append(plot_history(each["history"], folder / name))
     figures = {"events": float(len(scores)), **figures}
     with appearing(folder / "figures.json", force=True) as file:
         file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
