@@ -97,15 +97,19 @@ def make_scorer(task: Task = BINARY, seed: int = 0) -> Scorer:
     return replace(blank, arrays=random_arrays(blank.architecture, seed))
 
 
+def together(members: Sequence[Scorer], folds: Folds | None = None) -> Scorer:
+    """Put scorers into one."""
+    arrays = {name: np.stack([each.arrays[name] for each in members]) for name in members[0].arrays}
+    return replace(members[0], arrays=arrays, n_member=len(members), folds=folds)
+
+
 @cache
 def make_folds(task: Task = BINARY, n_fold: int = 3, n_seed: int = 2, first: int = 0) -> Scorer:
     """Make a scorer of several random models, by `event % n_fold`; without folds if that is 1."""
     members = [make_scorer(task, first + i) for i in range(n_fold * n_seed)]
-    arrays = {name: np.stack([each.arrays[name] for each in members]) for name in members[0].arrays}
-    folds = None
-    if n_fold > 1:
-        folds = Folds(expression=f"event % {n_fold}", values=tuple(range(n_fold)))
-    return replace(members[0], arrays=arrays, n_member=len(members), folds=folds)
+    if n_fold == 1:
+        return together(members)
+    return together(members, Folds(expression=f"event % {n_fold}", values=tuple(range(n_fold))))
 
 
 def with_numbers(events: ak.Array, seed: int = 0) -> ak.Array:
