@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tracksets.blocks import Shape
 from tracksets.compiling import compiled
 from tracksets.features import JaggedInputs
+from tracksets.folds import Folds
 from tracksets.inputs import Collection, Inputs
 from tracksets.network import Architecture, Model
 from tracksets.scorer import Scorer
@@ -94,6 +95,27 @@ def make_scorer(task: Task = BINARY, seed: int = 0) -> Scorer:
     """Make a scorer with random parameters and small blocks."""
     blank = Scorer(INPUTS, MODEL, task, {}, Shape({"Track": 64, "Jet": 32}, 16), {"epochs": 0})
     return replace(blank, arrays=random_arrays(blank.architecture, seed))
+
+
+def together(members: Sequence[Scorer], folds: Folds | None = None) -> Scorer:
+    """Put scorers into one."""
+    arrays = {name: np.stack([each.arrays[name] for each in members]) for name in members[0].arrays}
+    return replace(members[0], arrays=arrays, n_member=len(members), folds=folds)
+
+
+@cache
+def make_folds(task: Task = BINARY, n_fold: int = 3, n_seed: int = 2, first: int = 0) -> Scorer:
+    """Make a scorer of several random models, by `event % n_fold`; without folds if that is 1."""
+    members = [make_scorer(task, first + i) for i in range(n_fold * n_seed)]
+    if n_fold == 1:
+        return together(members)
+    return together(members, Folds(expression=f"event % {n_fold}", values=tuple(range(n_fold))))
+
+
+def with_numbers(events: ak.Array, seed: int = 0) -> ak.Array:
+    """Give events numbers, in any order."""
+    numbers = np.random.default_rng(seed).permutation(len(events))
+    return ak.with_field(events, numbers, "event")
 
 
 ACTIVATIONS = {

@@ -15,6 +15,7 @@ from rootfiles import toy_events, write_toy
 
 import tracksets
 from tracksets import cli
+from tracksets.metrics import roc_auc
 from tracksets.scorer import load
 
 TRAIN = """
@@ -158,6 +159,41 @@ def test_train_label_evaluate(tracksets_, here):
     assert figures["events"] == 90
     for line in done.out.splitlines():
         assert ": " in line or Path(line).is_file()
+
+
+def test_folds(tracksets_, here):
+    """From a configuration with folds to unbiased scores of the files that were trained on."""
+    folds = TRAIN + 'folds = "event % 2"\nensemble = 2\nvalidation = "event % 10 >= 8"\n'
+    Path("folds.toml").write_text(folds)
+    done = tracksets_("train", "folds.toml", "-o", "m.safetensors", "-q")
+    assert (done.code, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert [line.partition(": ")[0] for line in lines] == [
+        f"m.safetensors, model {i} of 4" for i in (1, 2, 3, 4)
+    ]
+    assert not Path("m.safetensors.checkpoints").exists()
+    scorer = load("m.safetensors")
+    assert scorer.summary["members"][0]["events"] == {"training": 36, "validation": 9}
+
+    done = tracksets_("label", "m.safetensors", "a.root", "-o", "out", "-q", "--spread")
+    assert (done.code, done.err) == (0, "")
+    with uproot.open("out/a.root") as file:
+        found = file["Events"].arrays(["score", "score_spread"])
+    expected = scorer(toy_events(40, 1), spread=True)
+    np.testing.assert_array_equal(found.score, expected.score)
+    np.testing.assert_array_equal(found.score_spread, expected.spread)
+    message = tracksets_("label", "model.safetensors", "a.root", "-o", "o", "--spread").message
+    assert "this is a single one" in message
+
+    done = tracksets_("evaluate", "m.safetensors", "train.toml", "-o", "plots")
+    assert (done.code, done.err) == (0, "")
+    truth = np.repeat([0, 1], [40, 50])
+    scores = np.concatenate([scorer(toy_events(40, 1)), scorer(toy_events(50, 2))])
+    figures = json.loads(Path("plots/figures.json").read_text())
+    assert figures["auc"] == pytest.approx(roc_auc(truth, scores), rel=1e-6)
+    assert Path("plots/loss_4.png").is_file()
+
+    assert "with folds, of 4 models" in tracksets_("export", "m.safetensors").message
 
 
 @pytest.mark.parametrize("mode", ["append", "friend"])

@@ -14,13 +14,14 @@ import awkward as ak
 import numpy as np
 import pytest
 import uproot
-from helpers import CLASSES
+from helpers import CLASSES, together
 from rootfiles import scorer_for, write_nano
 
 import tracksets as ts
 from tracksets import scorer as scorer_module
 from tracksets.compiling import compiled
 from tracksets.errors import DataError
+from tracksets.folds import Folds
 
 reason = "coffea is not installed"
 processor = pytest.importorskip("coffea.processor", reason=reason)
@@ -272,23 +273,45 @@ def test_workers_inherit_the_number_of_threads(nano, executors, n, monkeypatch):
     assert {threads for _, threads in found} == {n}
 
 
-IMPORTS = "import awkward as ak, hist, numpy as np\nfrom coffea import processor\n"
+IMPORTS = "import hist\nfrom coffea import processor\n"
 
 
-def test_documented_folds(nano, plain, tmp_path):
+FOLDS = together(
+    [scorer_for(INPUTS, seed=seed) for seed in range(4)],
+    Folds(expression="event % 2", values=(0, 1)),
+)
+
+
+@pytest.mark.parametrize("executor", ["iterative", pytest.param("loky", marks=pytest.mark.slow)])
+def test_documented_folds(nano, plain, tmp_path, executors, executor):
     pytest.importorskip("hist", reason="hist is not installed")
     text = (REPOSITORY / "docs" / "coffea.md").read_text(encoding="utf-8")
-    [code] = re.findall(r"^```python\n(class Folds.*?)^```", text, re.DOTALL | re.MULTILINE)
+    [code] = re.findall(r"^```python\n(class Unbiased.*?)^```", text, re.DOTALL | re.MULTILINE)
     (tmp_path / "folds.py").write_text(IMPORTS + code)
-    processor_class = runpy.run_path(str(tmp_path / "folds.py"))["Folds"]
-    scorers = [scorer_for(INPUTS, seed=seed) for seed in (0, 1)]
-    runner = processor.Runner(processor.IterativeExecutor(status=False), chunksize=500)
+    processor_class = runpy.run_path(str(tmp_path / "folds.py"))["Unbiased"]
+    runner = processor.Runner(executors(executor), chunksize=500)
     files = {"nano": {"files": {str(nano): "Events"}}}
-    found = runner(files, processor_class(scorers))["score"]
-    scores = np.where(plain.event % 2 == 0, scorers[0](plain), scorers[1](plain))
+    found = runner(files, processor_class(FOLDS))["score"]
+    odd, even = (
+        np.mean([each(plain) for each in FOLDS.members[first : first + 2]], axis=0)
+        for first in (2, 0)
+    )
+    scores = np.where(plain.event % 2 == 0, even, odd)
     expected = np.histogram(scores, 20, (0, 1))[0]
     np.testing.assert_array_equal(found.values(), expected)
-    assert not np.array_equal(np.histogram(scorers[0](plain), 20, (0, 1))[0], expected)
+    assert not np.array_equal(np.histogram(even, 20, (0, 1))[0], expected)
+
+
+def test_folds_of_nanoevents(nano, plain):
+    events, read = open_nano(nano)
+    found = FOLDS(events, spread=True)
+    assert ak.array_equal(found, FOLDS(plain, spread=True))
+    assert set(branches(read)) == READ | {"event"}
+    module = pytest.importorskip("coffea.nanoevents.trace", reason="this coffea cannot trace")
+    events, _ = open_nano(nano)
+    for each in ("typetracer", "length_zero_array", "length_one_array"):
+        trace = getattr(module, f"trace_with_{each}")
+        assert trace(FOLDS, events, throw=True) - {"Muon_pt"} == READ | {"event"}
 
 
 def script(name, *arguments, folder):

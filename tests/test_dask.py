@@ -10,16 +10,21 @@ import awkward as ak
 import numpy as np
 import pytest
 import uproot
-from helpers import CLASSES
+from helpers import CLASSES, together
 from rootfiles import SAMPLE, TOY, scorer_for, write_toy
 
-from tracksets.errors import ConfigError, DataError, FileError
+from tracksets.errors import ConfigError, DataError, FileError, ModelError
+from tracksets.folds import Folds
 from tracksets.integrations.dask import score_files
 from tracksets.scorer import Scorer
 
 dask = pytest.importorskip("dask", reason="dask is not installed")
 REPOSITORY = Path(__file__).parents[1]
 SCORER = scorer_for(SAMPLE)
+FOLDS = together(
+    [scorer_for(SAMPLE, seed=seed) for seed in range(4)],
+    Folds(expression="event % 2", values=(0, 1)),
+)
 READ = {"Track_pt", "Track_eta", "Track_d0", "Track_d0_err", "PV_z"}
 
 
@@ -61,6 +66,18 @@ def test_files(sample_data, plain, steps):
     np.testing.assert_array_equal(scores.score, SCORER(plain))
     assert scores.event.to_list() == plain.event.to_list()
     np.testing.assert_allclose(scores["log1p(nTrack)"], np.log1p(plain.nTrack))
+
+
+def test_files_with_folds(sample_data, plain):
+    name = str(sample_data / "events.root")
+    lazy = score_files(FOLDS, name, columns=["event"], steps_per_file=3, spread=True)
+    [scores] = dask.compute(lazy)[0].values()
+    assert scores.fields == ["score", "spread", "event"]
+    assert ak.array_equal(scores[["score", "spread"]], FOLDS(plain, spread=True))
+    with pytest.raises(ModelError, match="a single one"):
+        score_files(SCORER, name, spread=True)
+    with pytest.raises(ConfigError, match="cannot be called 'spread'"):
+        score_files(FOLDS, name, columns=["spread"])
 
 
 def test_several_scores_and_few_events(tmp_path):
@@ -146,6 +163,14 @@ def test_lazy_array(dak, sample_data, plain, task):
     [columns] = dak.necessary_columns(lazy).values()
     assert columns == READ
     assert ak.array_equal(lazy.compute(), scorer(plain))
+
+
+def test_lazy_array_with_folds(dak, sample_data, plain):
+    events = uproot.dask({f"{sample_data}/events.root": "Events"}, steps_per_file=5)
+    lazy = FOLDS(events, spread=True)
+    [columns] = dak.necessary_columns(lazy).values()
+    assert columns == READ | {"event"}
+    assert ak.array_equal(lazy.compute(), FOLDS(plain, spread=True))
 
 
 def test_lazy_field(dak, sample_data, plain):

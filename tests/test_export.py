@@ -19,6 +19,7 @@ from helpers import (
     deep_set,
     flat_inputs,
     make_events,
+    make_folds,
     make_scorer,
     random_arrays,
 )
@@ -483,6 +484,17 @@ def test_what_neither_format_knows_is_refused_by_name(tmp_path, suffix):
     plain = replace(scorer, model=Deeper(**MODEL.model_dump()))
     assert export_module._check_exportable(plain) is None
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", OPEN)
+def test_several_models_are_exported_one_by_one(tmp_path, suffix):
+    scorer = make_folds()
+    with pytest.raises(ModelError, match=r"a model with folds, of 6 models.*scorer.members\[0\]"):
+        export(scorer, tmp_path / f"model.{suffix}")
+    with pytest.raises(ModelError, match="a model that is an ensemble, of 6 models"):
+        export(scorer.without_folds(), tmp_path / f"model.{suffix}")
+    assert list(tmp_path.iterdir()) == []
+    assert export(scorer.members[4], tmp_path / f"model.{suffix}").difference < 1e-4
 
 
 def test_what_onnx_does_not_know_is_refused_by_name(tmp_path):

@@ -13,7 +13,7 @@ import awkward as ak
 import numpy as np
 import pytest
 import uproot
-from helpers import CLASSES
+from helpers import BINARY, CLASSES, together
 from rootfiles import (
     MODES,
     SAMPLE,
@@ -34,6 +34,7 @@ from rootfiles import (
 from tracksets import labelling, pyroot, writing
 from tracksets.chunks import scored_chunks
 from tracksets.errors import ConfigError, FileError, ModelError
+from tracksets.folds import Folds
 from tracksets.inputs import Collection, Inputs
 from tracksets.labelling import LabellingError, Report, label
 from tracksets.reading import Tree, open_tree, provenances
@@ -119,6 +120,73 @@ def test_several_classes(tmp_path, writer, mode):
     for name, field in (("b", "score_b"), ("c", "score_c"), ("u/d s", "score_u_d_s")):
         scores = scores_of(tmp_path / mode / "in.root", mode, field=field)
         assert np.allclose(scores, expected[name], rtol=1e-6)
+
+
+def folds_for(inputs: Inputs, task: Task = BINARY, text: str = "event % 3") -> Scorer:
+    members = [scorer_for(inputs, task, seed=seed) for seed in range(6)]
+    return together(members, Folds(expression=text, values=(0, 1, 2)))
+
+
+@pytest.mark.parametrize("chunk", [300, 50_000])
+@pytest.mark.parametrize("mode", MODES)
+def test_folds_and_spread(sample_data, tmp_path, monkeypatch, mode, chunk):
+    """Whatever the chunks, the same bits as those of all events at once."""
+    monkeypatch.setattr(Tree.chunks, "__defaults__", (chunk,))
+    source = sample_data / "events.root"
+    with uproot.open(source) as file:
+        events = file["Events"].arrays()
+    scorer = folds_for(SAMPLE, text="event % 7 == 0 ? -1 : event % 3")
+    expected = scorer(events, spread=True)
+    members = scorer.members
+    seen = ak.to_numpy(events.event) % 7 != 0
+    first = seen & (ak.to_numpy(events.event) % 3 == 1)
+    np.testing.assert_allclose(
+        expected.score[first], np.mean([each(events[first]) for each in members[2:4]], axis=0), 1e-6
+    )
+    run(scorer, source, tmp_path, mode, spread=True)
+    for field in ("score", "spread"):
+        name = field if field == "score" else "score_spread"
+        found = scores_of(tmp_path / "events.root", mode, field=name)
+        np.testing.assert_array_equal(found, expected[field])
+
+
+def test_spread_of_classes_and_of_selected_events(tmp_path):
+    source, scorer = write_toy(tmp_path / "in.root"), folds_for(TOY, CLASSES)
+    events = toy_events(20)
+    expected = scorer(events, spread=True)
+    run(scorer, source, tmp_path / "out", format="parquet", select="event % 2 == 0", spread=True)
+    found = ak.from_parquet(tmp_path / "out" / "in.parquet")
+    chosen = ak.to_numpy(events.event) % 2 == 0
+    for name in CLASSES.names:
+        for what, branch in (("score", f"score_{name}"), ("spread", f"score_{name}_spread")):
+            np.testing.assert_array_equal(found[branch][chosen], expected[what][name][chosen])
+            assert np.isnan(found[branch][~chosen]).all()
+
+
+def test_spread_refused(tmp_path, toy_scorer, inputs):
+    with pytest.raises(ModelError, match="this is a single one"):
+        run({"b": folds_for(TOY), "c": toy_scorer}, inputs, tmp_path / "out", spread=True)
+    clash = Task(kind="classes", names=("b", "b_spread", "c"))
+    with pytest.raises(ConfigError, match="branches of the same name"):
+        run(folds_for(TOY, clash), inputs, tmp_path / "out", spread=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_without_the_branch_of_the_folds(tmp_path, inputs):
+    with pytest.raises(LabellingError, match=r"event-level 'evnt % 3'.*did you mean 'event'"):
+        run(folds_for(TOY, text="evnt % 3"), inputs[0], tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_spread_is_written_when_it_is_asked_for_later(tmp_path, inputs):
+    scorer = folds_for(TOY)
+    run(scorer, inputs[0], tmp_path, "friend")
+    assert run(scorer, inputs[0], tmp_path, "friend").skipped
+    report = run(scorer, inputs[0], tmp_path, "friend", spread=True)
+    assert report.skipped == []
+    assert len(scores_of(report.outputs[0], "friend", field="score_spread")) == 10
+    [note] = provenances(report.outputs[0])
+    assert note.config["folds"] == {"expression": "event % 3", "values": [0, 1, 2]}
 
 
 def test_classes_that_would_share_a_branch(tmp_path):

@@ -5,7 +5,7 @@ from pathlib import Path
 import awkward as ak
 import numpy as np
 import pytest
-from helpers import CLASSES, make_events, make_scorer
+from helpers import CLASSES, make_events, make_folds, make_scorer
 from safetensors import numpy as safetensors
 
 from tracksets.errors import FileError, ModelError, TracksetsError
@@ -101,7 +101,7 @@ def saved(header, arrays, key="tracksets"):
         (saved("[1]", {}), "header is not what"),
         (saved("[" * 10_000, {}), "header is not what"),
         (saved({"version": 1}, {}), "header is not what"),
-        (saved({"format_version": FORMAT_VERSION + 1}, {}), "has format version 2.*reads 1"),
+        (saved({"format_version": FORMAT_VERSION + 1}, {}), "has format version 3.*reads 1 and 2"),
         (saved({"format_version": None}, {}), "has format version None"),
     ],
 )
@@ -190,10 +190,45 @@ def regression_without_constants(header, arrays):
             "damaged",
         ),
         (lambda h, a: h["inputs"]["collections"].update(Jet={"features": ["a", "b"]}), "Jet"),
+        (lambda h, a: h.pop("members"), "members"),
+        (lambda h, a: h.update(members=0), "0 member"),
+        (lambda h, a: h.update(members=None), "damaged"),
+        (lambda h, a: h.update(members=2), r"expected float32 \(2, "),
+        (lambda h, a: h.update(members=10**30), "expected float32"),
+        (lambda h, a: h.update(folds={"expression": "event % 2", "values": [0, 1]}), "1 member"),
     ],
 )
 def test_damaged_model(path, content, edit, message):
     path.write_bytes(edited(content, edit))
+    with pytest.raises(ModelError, match=message):
+        load(path)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda h, a: h.update(members=9), "expected float32"),
+        (lambda h, a: h.update(members=5), "5 member"),
+        (lambda h, a: h.update(members=1), "1 member"),
+        (lambda h, a: h["folds"].update(values=[0, 1, 2, 3]), "6 member"),
+        (lambda h, a: h["folds"].update(values=[0, 2, 1]), "not rising"),
+        (lambda h, a: h["folds"].update(values=[0, 0, 1]), "not rising"),
+        (lambda h, a: h["folds"].update(values=[-1, 0, 1]), "values"),
+        (lambda h, a: h["folds"].update(values=[0]), "values"),
+        (lambda h, a: h["folds"].update(values=None), "values"),
+        (lambda h, a: h["folds"].update(expression="__import__('os')"), "expression"),
+        (lambda h, a: h["folds"].update(expression="3"), "names no branch"),
+        (lambda h, a: h["folds"].update(more=1), "more"),
+        (lambda h, a: h.update(folds=None), "damaged"),
+        (lambda h, a: h.update(folds=[1]), "damaged"),
+        (lambda h, a: h.update(format_version=1), "expected float32"),
+        (lambda h, a: a.update({"out.bias": a["out.bias"][0]}), "out.bias is float32"),
+        (lambda h, a: a["out.bias"][4].fill(np.nan), "out.bias is not finite"),
+    ],
+)
+def test_damaged_model_with_folds(path, edit, message):
+    make_folds().save(path)
+    path.write_bytes(edited(path.read_bytes(), edit))
     with pytest.raises(ModelError, match=message):
         load(path)
 
@@ -216,10 +251,14 @@ def mutated(content, random):
     return bytes(data)
 
 
+@pytest.mark.parametrize("several", [False, True])
 @pytest.mark.parametrize("n", [500, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_mutated_files_load_or_are_refused(path, content, n):
+def test_mutated_files_load_or_are_refused(path, content, n, several):
     random = np.random.default_rng(n)
     loaded = 0
+    if several:
+        make_folds().save(path)
+        content = path.read_bytes()
     for _ in range(n):
         path.write_bytes(mutated(content, random))
         try:
@@ -263,8 +302,15 @@ GOLDEN = Path(__file__).with_name("golden")
 FORMATS = sorted(each.name for each in GOLDEN.glob("format_*"))
 
 
-@pytest.mark.parametrize("version", FORMATS)
-@pytest.mark.parametrize("kind", ["binary", "classes", "regression"])
+KINDS = {
+    "format_1": ["binary", "classes", "regression"],
+    "format_2": ["binary", "classes", "regression", "ensemble", "folds"],
+}
+
+
+@pytest.mark.parametrize(
+    ("version", "kind"), [(version, kind) for version in FORMATS for kind in KINDS[version]]
+)
 def test_golden_files_score_the_same_forever(version, kind):
     folder = GOLDEN / version
     scorer = load(folder / f"{kind}.safetensors")
@@ -279,6 +325,10 @@ def test_golden_files_score_the_same_forever(version, kind):
 
 def test_the_current_version_has_golden_files():
     assert FORMATS[-1] == f"format_{FORMAT_VERSION}"
-    for kind in ("binary", "classes", "regression"):
+    for kind in KINDS[FORMATS[-1]]:
         header, _ = read_model(GOLDEN / FORMATS[-1] / f"{kind}.safetensors")
-        assert header["task"]["kind"] == kind
+        assert header["format_version"] == FORMAT_VERSION
+        assert (header["members"] > 1) == (kind in ("ensemble", "folds"))
+        assert ("folds" in header) == (kind == "folds")
+        if header["members"] == 1:
+            assert header["task"]["kind"] == kind

@@ -6,7 +6,7 @@ from helpers import as_records, make_events
 import tracksets as ts
 from tracksets.errors import ConfigError, DataError, NonFiniteError
 from tracksets.metrics import roc_auc
-from tracksets.training import split
+from tracksets.splitting import split
 
 INPUTS = ts.Inputs(
     collections={"Track": {"features": ["log(pt)", "eta", "charge"]}}, event=["PV_z"]

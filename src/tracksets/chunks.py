@@ -17,7 +17,6 @@ from tracksets.errors import ConfigError, DataError, FileError
 from tracksets.features import JaggedInputs, chosen_events
 from tracksets.feeds import Feed
 from tracksets.fields import Columns, Path
-from tracksets.inputs import paths_of
 from tracksets.prefetch import ahead
 from tracksets.scorer import Scorer
 from tracksets.trees import Tree
@@ -76,8 +75,10 @@ class Chunk:
         return {**others, ENTRY: self.start + np.flatnonzero(self.chosen), **self.scores}
 
 
-def branches_of(field: str, scorer: Scorer) -> list[str]:
+def branches_of(field: str, scorer: Scorer, spread: bool = False) -> list[str]:
     """Name the branches of a scorer: `score`; `score_b` of a class, `score_log_pt_` of a target.
+
+    With `spread`, `score_spread` or `score_b_spread` of each follow.
 
     Raises
     ------
@@ -86,6 +87,7 @@ def branches_of(field: str, scorer: Scorer) -> list[str]:
     """
     names = scorer.task.score_names
     fields = [f"{field}_{re.sub(r'[^A-Za-z0-9_]', '_', name)}" for name in names] or [field]
+    fields += [f"{each}_spread" for each in fields] if spread else []
     if len(set(fields)) < len(fields):
         raise ConfigError(f"the scores {list(names)} would become branches of the same name")
     return fields
@@ -103,16 +105,18 @@ def paths_read(
     """
     cuts = [] if select is None else [select]
     try:
-        wanted = [
-            path for each in scorers.values() for path in paths_of(each.inputs, tree.fields, *cuts)
-        ]
+        wanted = [path for each in scorers.values() for path in each.paths(tree.fields, *cuts)]
     except DataError as error:
         raise FileError(str(error)) from error
     return list(dict.fromkeys([*wanted, *((name,) for name in others)]))
 
 
 def scored_chunks(
-    scorers: Scorers, tree: Tree, select: str | None = None, others: Sequence[str] = ()
+    scorers: Scorers,
+    tree: Tree,
+    select: str | None = None,
+    others: Sequence[str] = (),
+    spread: bool = False,
 ) -> Iterator[Chunk]:
     """Read and score a tree.
 
@@ -126,6 +130,8 @@ def scored_chunks(
         Expression that chooses events; all by default.
     others
         Branches to pass on, one number per event.
+    spread
+        Whether each score has its spread beside it.
     """
     chunks = ahead(_read(scorers, tree, select, others))
     read: deque[Chunk] = deque()
@@ -147,8 +153,8 @@ def scored_chunks(
                 yield flat[field].popleft()
 
     def feed(field: str, scorer: Scorer) -> Feed:
-        names = branches_of(field, scorer)
-        rows = scorer.stream(parts(field))
+        names = branches_of(field, scorer, spread)
+        rows = scorer.stream(parts(field), spread)
         columns = (dict(zip(names, each.T, strict=True)) for each in rows)
         return Feed(dict.fromkeys(names, np.float32), columns)
 

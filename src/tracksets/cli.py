@@ -119,13 +119,16 @@ def train(
         discard(checkpoints)
     scorer = run(config, progress=not quiet, checkpoints=checkpoints, resume=resume)
     scorer.save(output)
-    best = scorer.summary["history"][scorer.summary["best_epoch"] - 1]
-    losses = ", ".join(
-        f"{key} {best[key]:.4f}"
-        for key in ("loss", "validation_loss", "validation_auc")
-        if key in best
-    )
-    _say(f"{output}: best epoch {scorer.summary['best_epoch']}, {losses}")
+    members = scorer.summary.get("members", [scorer.summary])
+    for i, each in enumerate(members):
+        best = each["history"][each["best_epoch"] - 1]
+        losses = ", ".join(
+            f"{key} {best[key]:.4f}"
+            for key in ("loss", "validation_loss", "validation_auc")
+            if key in best
+        )
+        which = f", model {i + 1} of {len(members)}" if len(members) > 1 else ""
+        _say(f"{output}{which}: best epoch {each['best_epoch']}, {losses}")
     if scorer.summary.get("stopped"):
         _say(f"stopped early; to go on: tracksets train {config} -o {output} --resume", stderr=True)
     else:
@@ -174,6 +177,10 @@ def label(
             help="Score these events only; others get NaN or are not in the friend.",
         ),
     ] = None,
+    spread: Annotated[
+        bool,
+        typer.Option("--spread", help="Also write the spread of each score, over several models."),
+    ] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes side by side.")] = 1,
     dask: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Label on this Dask cluster.")
@@ -200,6 +207,7 @@ def label(
             field=field,
             tree=tree,
             select=select,
+            spread=spread,
             workers=workers,
             dask=dask,
             fail_fast=fail_fast,

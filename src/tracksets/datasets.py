@@ -3,8 +3,8 @@
 Files are read a chunk at a time, and only the branches that an expression names.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -40,6 +40,8 @@ class Dataset:
         What there is to learn.
     variable
         The one to match between classes, shape (n_event,).
+    columns
+        By expression: its values, shape (n_event,), of those that were asked for.
     """
 
     inputs: JaggedInputs
@@ -47,6 +49,7 @@ class Dataset:
     weights: NDArray[np.float64]
     task: Task
     variable: NDArray[np.float64] | None = None
+    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
     def training_weights(self, config: Config) -> NDArray[np.float64]:
         """Return the weights as the configuration wants them: matched, then balanced."""
@@ -79,7 +82,7 @@ class _Source:
         return [*self.cuts, *self.targets, *optional]
 
 
-def read_dataset(config: Config, inputs: Inputs) -> Dataset:
+def read_dataset(config: Config, inputs: Inputs, *, columns: Sequence[str] = ()) -> Dataset:
     """Read the events of a configuration, in the order of classes, files and entries.
 
     Parameters
@@ -88,6 +91,8 @@ def read_dataset(config: Config, inputs: Inputs) -> Dataset:
         Says which events, and what is true of them.
     inputs
         What to see of them.
+    columns
+        Further event-level expressions to evaluate.
 
     Raises
     ------
@@ -100,13 +105,16 @@ def read_dataset(config: Config, inputs: Inputs) -> Dataset:
     targets: list[NDArray[Any]] = []
     weights: list[NDArray[np.float64]] = []
     variables: list[NDArray[np.float64]] = []
+    others: dict[str, list[NDArray[Any]]] = {text: [] for text in columns}
     for source in _sources(config):
         n = 0
-        for part in _read(source, inputs):
+        for part in _read(source, inputs, list(others)):
             parts.append(part.inputs)
             targets.append(part.targets)
             weights.append(part.weights)
             variables.append(part.variable)
+            for text, each in part.columns.items():
+                others[text].append(each)
             n += part.inputs.n_event
         if n == 0:
             cuts = " and ".join(f"'{cut}'" for cut in source.cuts) or "no cut"
@@ -125,6 +133,7 @@ def read_dataset(config: Config, inputs: Inputs) -> Dataset:
         np.concatenate(weights),
         task,
         np.concatenate(variables) if config.data.reweight else None,
+        {text: np.concatenate(each) for text, each in others.items()},
     )
 
 
@@ -168,12 +177,13 @@ class _Part:
     targets: NDArray[Any]
     weights: NDArray[np.float64]
     variable: NDArray[np.float64]
+    columns: dict[str, NDArray[Any]]
 
 
-def _read(source: _Source, inputs: Inputs) -> Iterator[_Part]:
+def _read(source: _Source, inputs: Inputs, others: Sequence[str]) -> Iterator[_Part]:
     for file in source.files:
         with open_tree(file, source.tree) as tree:
-            paths = paths_of(inputs, tree.fields, *source.expressions)
+            paths = paths_of(inputs, tree.fields, *source.expressions, *others)
             for start, stop in tree.chunks(paths):
                 events = tree.read(paths, start, stop)
                 chosen = np.ones(stop - start, bool)
@@ -188,6 +198,7 @@ def _read(source: _Source, inputs: Inputs) -> Iterator[_Part]:
                     truth,
                     _numbers(source.weight, "weight", columns),
                     _numbers(source.variable, "reweight.variable", columns),
+                    {text: event_values(text, columns) for text in others},
                 )
 
 

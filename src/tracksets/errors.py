@@ -16,6 +16,7 @@ __all__ = (
     "ModelError",
     "NonFiniteError",
     "ProcessError",
+    "StoppedError",
     "TracksetsError",
     "near_misses",
 )
@@ -56,6 +57,10 @@ class ModelError(TracksetsError, ValueError):
 
 class ProcessError(TracksetsError, RuntimeError):
     """A process cannot compute, or not in the way that was asked."""
+
+
+class StoppedError(TracksetsError):
+    """What was asked to stop has nothing to return yet."""
 
 
 class MissingExtraError(TracksetsError, ImportError):

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from tracksets.atomic import appearing
 from tracksets.config import Config, read_config
 from tracksets.datasets import read_dataset
 from tracksets.errors import ConfigError, FileError
+from tracksets.folds import whole_numbers
 from tracksets.metrics import Roc, roc
 from tracksets.plots import plot_history, plot_prediction, plot_roc, plot_scores
 from tracksets.scorer import Scorer, load
@@ -76,21 +77,27 @@ def evaluate(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(f"cannot write to the folder {folder}: {error.strerror}") from error
-    data = read_dataset(config, scorer.inputs)
+    fold = scorer.folds.expression if scorer.folds else None
+    data = read_dataset(config, scorer.inputs, columns=[fold] if fold else [])
     task = scorer.task
     if (data.task.kind, len(data.task.names)) != (task.kind, len(task.names)):
         raise ConfigError(
             f"the model gives {task.kind} scores of {list(task.names)}, but the configuration has "
             f"{data.task.kind} targets {list(data.task.names)}"
         )
-    scores = scorer.score_inputs(data.inputs)
+    inputs = data.inputs
+    if fold:
+        inputs = replace(inputs, fold=whole_numbers(data.columns[fold], fold))
+    scores = scorer.score_inputs(inputs)
     if task.kind == "regression":
         figures, outputs = _regression(task, data.targets, scores, data.weights, folder)
     else:
         figures, outputs = _classes(task, data.targets, scores, data.weights, folder)
-    history = scorer.summary.get("history")
-    if history:
-        outputs.append(plot_history(history, folder / "loss.png"))
+    members = scorer.summary.get("members", [scorer.summary])
+    for i, each in enumerate(members):
+        if each.get("history"):
+            name = f"loss_{i + 1}.png" if len(members) > 1 else "loss.png"
+            outputs.append(plot_history(each["history"], folder / name))
     figures = {"events": float(len(scores)), **figures}
     with appearing(folder / "figures.json", force=True) as file:
         file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

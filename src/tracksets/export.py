@@ -177,6 +177,12 @@ def _check_exportable(scorer: Scorer) -> None:
     """Refuse what neither format knows, by its name, rather than write half a scorer."""
     if type(scorer) is not Scorer:
         raise ModelError(f"cannot export a {type(scorer).__name__}, only a plain Scorer")
+    if scorer.n_member > 1:
+        kind = "with folds" if scorer.folds else "that is an ensemble"
+        raise ModelError(
+            f"cannot export a model {kind}, of {scorer.n_member} models. Each of them can be "
+            "exported on its own, in Python: export(scorer.members[0], ...)"
+        )
     known = {"phi", "rho", "pool", "activation"}
     changed = {
         name: getattr(scorer.model, name)

@@ -4,18 +4,17 @@ This is the adapter between awkward arrays and blocks.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import awkward as ak
 import numpy as np
-from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from tracksets.errors import DataError, NonFiniteError
 from tracksets.expressions import parse
 from tracksets.fields import Columns
+from tracksets.flat import JaggedInputs
+from tracksets.folds import whole_numbers
 from tracksets.functions import Value, common_axis
 from tracksets.inputs import Collection, Inputs
 from tracksets.jagged import LARGEST_EXACT, Axis, Column, float32
@@ -23,69 +22,9 @@ from tracksets.jagged import LARGEST_EXACT, Axis, Column, float32
 __all__ = ("JaggedInputs", "chosen_events", "event_values", "jagged_inputs")
 
 
-@dataclass(frozen=True)
-class JaggedInputs:
-    """What the network sees of a number of events, flat.
-
-    Attributes
-    ----------
-    counts
-        By collection: tracks of each event, int64, shape (n_event,).
-    tracks
-        By collection: float32, shape (n_track, n_feature), the tracks of event 0 first.
-    event
-        Event-level features, float32, shape (n_event, n_event_feature).
-    """
-
-    counts: dict[str, Int[np.ndarray, " event"]]
-    tracks: dict[str, Float[np.ndarray, "track feature"]]
-    event: Float[np.ndarray, "event feature"]
-
-    @cached_property
-    def axes(self) -> dict[str, Axis]:
-        """By collection: how the tracks are shared out."""
-        return {name: Axis(counts) for name, counts in self.counts.items()}
-
-    @property
-    def n_event(self) -> int:
-        """Number of events."""
-        return len(self.event)
-
-    @property
-    def n_track(self) -> int:
-        """Number of tracks of all collections."""
-        return sum(len(each) for each in self.tracks.values())
-
-    def take(self, events: Int[np.ndarray, " chosen"]) -> "JaggedInputs":
-        """Return the chosen events, in the order of `events` (indices)."""
-        counts, tracks = {}, {}
-        for name, axis in self.axes.items():
-            chosen = Axis(axis.counts[events])
-            shift = axis.offsets[:-1][events] - chosen.offsets[:-1]
-            where = np.repeat(shift, chosen.counts) + np.arange(chosen.n_track)
-            counts[name], tracks[name] = chosen.counts, self.tracks[name][where]
-        return JaggedInputs(counts, tracks, self.event[events])
-
-    def slice(self, start: int, stop: int) -> "JaggedInputs":
-        """Return the events from `start` to before `stop`; tracks are not copied."""
-        counts, tracks = {}, {}
-        for name, axis in self.axes.items():
-            counts[name] = axis.counts[start:stop]
-            tracks[name] = self.tracks[name][axis.offsets[start] : axis.offsets[stop]]
-        return JaggedInputs(counts, tracks, self.event[start:stop])
-
-    @staticmethod
-    def concatenate(parts: "list[JaggedInputs]") -> "JaggedInputs":
-        """Join events of several sources, in order."""
-        names = parts[0].counts
-        return JaggedInputs(
-            {name: np.concatenate([part.counts[name] for part in parts]) for name in names},
-            {name: np.concatenate([part.tracks[name] for part in parts]) for name in names},
-            np.concatenate([part.event for part in parts]),
-        )
-
-
-def jagged_inputs(events: ak.Array | Columns, inputs: Inputs, first_event: int = 0) -> JaggedInputs:
+def jagged_inputs(
+    events: ak.Array | Columns, inputs: Inputs, first_event: int = 0, fold: str | None = None
+) -> JaggedInputs:
     """Evaluate all features.
 
     The order of events and of tracks is kept; an event without tracks stays an event.
@@ -98,6 +37,8 @@ def jagged_inputs(events: ak.Array | Columns, inputs: Inputs, first_event: int =
         What to evaluate.
     first_event
         Number of the first of these events in their source, for messages.
+    fold
+        An expression that gives the fold of each event.
 
     Raises
     ------
@@ -124,7 +65,8 @@ def jagged_inputs(events: ak.Array | Columns, inputs: Inputs, first_event: int =
     where = f"event-level inputs in {columns.fields.where}"
     event = _matrix(features, columns.n_event, inputs.event, inputs, where)
     _finite(event, inputs.event, where, lambda at: first_event + at, "leave such events out")
-    return JaggedInputs(counts, tracks, event)
+    folds = None if fold is None else whole_numbers(event_values(fold, columns), fold)
+    return JaggedInputs(counts, tracks, event, folds)
 
 
 def event_values(text: str, columns: Columns) -> NDArray[np.generic]:

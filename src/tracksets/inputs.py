@@ -187,8 +187,11 @@ class Inputs(_Features):
         """Event-level features."""
         return _width(self.event)
 
-    def plain_branches(self) -> list[str]:
-        """List the names that plain branches of a tree would have: `Track_pt`, `PV_z`."""
+    def plain_branches(self, *event_level: str) -> list[str]:
+        """List the names that plain branches of a tree would have: `Track_pt`, `PV_z`.
+
+        Those of further event-level expressions come last.
+        """
         names: dict[str, None] = {}
         for collection, config in self.collections.items():
             naming = config.naming(collection)
@@ -196,7 +199,7 @@ class Inputs(_Features):
                 for name in parse(text).names:
                     spellings = list(naming.candidates(name))
                     names[spellings[1] if len(spellings) > 1 else spellings[0]] = None
-        for text in self.event:
+        for text in (*self.event, *event_level):
             names.update(dict.fromkeys(parse(text).names))
         return list(names)
 

@@ -116,6 +116,7 @@ def label(
     field: str = "score",
     tree: str | None = None,
     select: str | None = None,
+    spread: bool = False,
     workers: int = 1,
     dask: Any = None,
     fail_fast: bool = False,
@@ -153,6 +154,9 @@ def label(
     select
         Expression, one number per event: where it is 0, there is no score. Such events have NaN
         as their score; from a friend they are left out, and `entry` says which are there.
+    spread
+        Whether models that consist of several (with folds, or an ensemble) also give the spread of
+        each score, as in `scorer(events, spread=True)`: as `score_spread`, `score_b_spread`.
     workers
         Processes that label files side by side.
     dask
@@ -171,8 +175,9 @@ def label(
 
     Raises
     ------
-    ConfigError, FileError
-        Before anything is written: no such mode or file, an output equals its input.
+    ConfigError, FileError, ModelError
+        Before anything is written: no such mode or file, an output equals its input, the spread of
+        a single model.
     LabellingError
         After all files were tried, if some failed.
     """
@@ -186,9 +191,9 @@ def label(
         parse(select)
     if dask is not None and workers > 1:
         raise ConfigError("the workers of a Dask cluster are its own; leave out --workers")
-    scorers = _scorers(model, field)
+    scorers = _scorers(model, field, spread)
     jobs = [
-        Job(source, target, tree, mode, format, select, force)
+        Job(source, target, tree, mode, format, select, force, spread)
         for source, target in _outputs(expand(files), os.fspath(output), format)
     ]
     if dask is not None:
@@ -214,7 +219,7 @@ def label(
     return report
 
 
-def _scorers(model: Any, field: str) -> Scorers:
+def _scorers(model: Any, field: str, spread: bool) -> Scorers:
     """Load the models; complain once about names, not for every file."""
     several = isinstance(model, Mapping)
     if several and field != "score":
@@ -229,7 +234,8 @@ def _scorers(model: Any, field: str) -> Scorers:
     for name, scorer in scorers.items():
         if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
             raise ConfigError(f"{name!r} cannot be the name of a branch: use letters, digits and _")
-        names = branches_of(name, scorer)
+        scorer.check_spread(spread)
+        names = branches_of(name, scorer, spread)
         if taken & set(names):
             raise ConfigError(f"two models would write the branch {min(taken & set(names))!r}")
         taken.update(names)

@@ -19,7 +19,8 @@ from tracksets.errors import ModelError
 
 __all__ = ("FORMAT_VERSION", "read_model", "write_model")
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_READABLE = (1, 2)
 _KEY = "tracksets"
 
 
@@ -85,9 +86,9 @@ def read_model(
         version = header["format_version"]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise ModelError(f"{path}: the header is not what a model file has") from None
-    if version != FORMAT_VERSION:
+    if version not in _READABLE:
         raise ModelError(
             f"{path} has format version {version!r}; this version of tracksets reads "
-            f"{FORMAT_VERSION}. Use the version of tracksets that wrote it, or train again"
+            f"{' and '.join(map(str, _READABLE))}. Use the version of tracksets that wrote it, or train again"
         )
     return header, arrays

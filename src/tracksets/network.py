@@ -7,7 +7,7 @@ Particle Flow Network of Komiske, Metodiev, Thaler, JHEP 01 (2019) 121 (arXiv:18
 import itertools
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from pydantic import Field
 
 from tracksets.blocks import Block
-from tracksets.inputs import Configuration
+from tracksets.inputs import Configuration, Inputs
 from tracksets.pooling import Pooling, pool_chunks
 from tracksets.scaling import Scaling
 
@@ -73,6 +73,12 @@ class Architecture(Configuration):
     tracks: tuple[tuple[str, int], ...]
     event: int
     outputs: int
+
+    @classmethod
+    def of(cls, model: Model, inputs: Inputs, outputs: int) -> Self:
+        """Return that of a network that sees these inputs."""
+        tracks = tuple(inputs.widths.items())
+        return cls(model=model, tracks=tracks, event=inputs.event_width, outputs=outputs)
 
 
 class Constant(nnx.Variable):  # type: ignore[type-arg]

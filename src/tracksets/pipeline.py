@@ -4,6 +4,7 @@ One thread reads, another scores while this one writes. The queues between them 
 memory does not grow with the file.
 """
 
+import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +33,9 @@ Mode = Literal["branch", "append", "friend"]
 
 IDENTIFIERS = ("run", "luminosityBlock", "event")
 
+_LONG = ("history", "members")
+"""What a labelled file does not say of the training of its model."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -44,6 +48,7 @@ class Job:
     format: Format | None
     select: str | None
     force: bool
+    spread: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,7 @@ def _label(scorers: Scorers, job: Job) -> Labelled:
 
 
 def _provenance(field: str, scorer: Scorer, tree: Tree, job: Job) -> Provenance:
-    summary = {key: each for key, each in scorer.summary.items() if key != "history"}
+    summary = {key: each for key, each in scorer.summary.items() if key not in _LONG}
     return Provenance(
         field=field,
         model=scorer.hash,
@@ -113,6 +118,7 @@ def _provenance(field: str, scorer: Scorer, tree: Tree, job: Job) -> Provenance:
             "model": scorer.model.model_dump(mode="json"),
             "task": scorer.task.model_dump(mode="json"),
             "summary": summary,
+            **({"folds": scorer.folds.model_dump(mode="json")} if scorer.folds else {}),
         },
         input=place_of(tree.path),
         tree=tree.name,
@@ -121,6 +127,7 @@ def _provenance(field: str, scorer: Scorer, tree: Tree, job: Job) -> Provenance:
         mode=job.mode,
         format=job.format or tree.format,
         select=job.select,
+        spread=job.spread,
     )
 
 
@@ -160,7 +167,8 @@ def _write(scorers: Scorers, tree: Tree, output: Path, job: Job, notes: Mapping[
     others = _identifiers(tree) if job.mode == "friend" else {}
     _refuse_uneven(tree, job, paths_read(scorers, tree, job.select, list(others)))
     types = {**others, **({ENTRY: np.dtype(np.int64)} if drop else {})}
-    for name in (each for field, scorer in scorers.items() for each in branches_of(field, scorer)):
+    fields = [branches_of(field, each, job.spread) for field, each in scorers.items()]
+    for name in itertools.chain.from_iterable(fields):
         if name in types:
             raise FileError(
                 f"{tree.path} has {name!r} as an identifier of events, which goes with the "
@@ -171,7 +179,7 @@ def _write(scorers: Scorers, tree: Tree, output: Path, job: Job, notes: Mapping[
 
     def chunks() -> Iterator[dict[str, NDArray[Any]]]:
         nonlocal selected
-        for chunk in ahead(scored_chunks(scorers, tree, job.select, list(others))):
+        for chunk in ahead(scored_chunks(scorers, tree, job.select, list(others), job.spread)):
             selected += chunk.n_chosen
             yield chunk.chosen_columns() if drop else chunk.columns()
 

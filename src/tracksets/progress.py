@@ -10,8 +10,13 @@ __all__ = ("epochs_bar", "files_bar")
 
 
 @contextmanager
-def epochs_bar(epochs: int, show: bool = True) -> Iterator[Callable[[dict[str, float]], None]]:
-    """Show a bar over the epochs; yields the function to call with each history entry."""
+def epochs_bar(
+    epochs: int, show: bool = True, name: str = ""
+) -> Iterator[Callable[[dict[str, float]], None]]:
+    """Show a bar over the epochs; yields the function to call with each history entry.
+
+    The name of what is trained, if it has one, goes first.
+    """
     if not show:
         yield lambda _entry: None
         return
@@ -19,7 +24,7 @@ def epochs_bar(epochs: int, show: bool = True) -> Iterator[Callable[[dict[str, f
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (
-        TextColumn("epoch"),
+        TextColumn(f"{name}, epoch" if name else "epoch"),
         MofNCompleteColumn(),
         BarColumn(20),
         TextColumn("{task.fields[losses]}"),

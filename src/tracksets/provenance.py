@@ -31,8 +31,8 @@ class Provenance(Configuration):
         The file that was labelled, as an absolute path or a URL, and its tree.
     uuid, size
         The identity of that file, and its bytes.
-    mode, format, select
-        How it was labelled; which events, if not all.
+    mode, format, select, spread
+        How it was labelled; which events, if not all; whether each score has its spread.
     tracksets
         Version of the program.
     """
@@ -47,6 +47,7 @@ class Provenance(Configuration):
     mode: str
     format: str
     select: str | None = None
+    spread: bool = False
     tracksets: str = __version__
 
     @property

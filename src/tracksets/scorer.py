@@ -5,27 +5,26 @@ the process (see `engine.py`), so that a scorer that is unpickled again and agai
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Self
+from typing import Any
 
 import awkward as ak
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
 from tracksets.blocks import Shape, pack_parts
-from tracksets.compiling import compiled
 from tracksets.engine import compute
 from tracksets.errors import DataError, ModelError
 from tracksets.features import JaggedInputs, jagged_inputs
-from tracksets.fields import Columns, Fields, column_of
-from tracksets.inputs import Inputs, as_config_error, paths_of
-from tracksets.modelfile import read_model, write_model
+from tracksets.fields import Columns, Fields, Path, column_of
+from tracksets.folds import Folds
+from tracksets.headers import read_parts, write_parts
+from tracksets.inputs import Inputs, paths_of
+from tracksets.members import combined, joined
 from tracksets.network import Architecture, Model
 from tracksets.targets import Task
 
@@ -54,6 +53,11 @@ class Scorer:
         Slots of the blocks that events are packed into.
     summary
         About the training: events, losses, versions. Plain JSON.
+    n_member
+        Models that it consists of. Several stand on a leading axis of the arrays, and a score is
+        the mean of theirs.
+    folds
+        Which events each of them has not seen, and scores; see `Folds`.
 
     Examples
     --------
@@ -67,8 +71,10 @@ class Scorer:
     arrays: Mapping[str, NDArray[Any]] = field(repr=False)
     shape: Shape
     summary: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    n_member: int = 1
+    folds: Folds | None = None
 
-    def __call__(self, events: ak.Array) -> ak.Array:
+    def __call__(self, events: ak.Array, spread: bool = False) -> ak.Array:
         """Score every event.
 
         The order of the events is kept, and an event without tracks gets a score too. Scores do
@@ -78,12 +84,16 @@ class Scorer:
         ----------
         events
             `n * {Track: var * {pt: float32, ...}}` or `n * {Track_pt: var * float32, ...}`.
+        spread
+            Whether to return, beside the score, the standard deviation of the scores of the models
+            whose mean it is. NaN where only one model of several folds has not seen the event.
 
         Returns
         -------
         ak.Array
-            `n * float32`; for several classes or targets `n * {class: float32, ...}`. A lazy
-            array of dask-awkward gives a lazy one.
+            `n * float32`; for several classes or targets `n * {class: float32, ...}`. With
+            `spread` a record of two of these, `score` and `spread`. A lazy array of dask-awkward
+            gives a lazy one.
 
         Raises
         ------
@@ -91,20 +101,25 @@ class Scorer:
             If a branch is missing or holds what the inputs cannot take.
         ProcessError
             In a process that was forked after JAX had computed.
+        ModelError
+            If the spread is asked of a single model.
         """
+        self.check_spread(spread)
         if type(events).__module__.startswith("dask_awkward."):
             from tracksets.integrations.dask import score_partitions
 
-            return score_partitions(self, events)
+            return score_partitions(self, events, spread)
         if not isinstance(events, ak.Array):
             raise DataError(f"events must be an awkward array, not {type(events).__name__}")
         if ak.backend(events) == "typetracer":
-            return self._traced(events)
+            return self._traced(events, spread)
         if len(events) == 0 and not ak.fields(events):
-            return self.as_array(np.empty((0, self.task.outputs), np.float32))
-        return self.as_array(self.score(Columns(events)))
+            return self.task.as_array(self.score_parts([], spread), spread)
+        return self.task.as_array(self.score(Columns(events), spread=spread), spread)
 
-    def score(self, columns: Columns, first_event: int = 0) -> Float[np.ndarray, "event score"]:
+    def score(
+        self, columns: Columns, first_event: int = 0, spread: bool = False
+    ) -> Float[np.ndarray, "event column"]:
         """Score columns that are looked up already; shape (n_event, n_score).
 
         Parameters
@@ -113,50 +128,89 @@ class Scorer:
             Of the events.
         first_event
             Number of the first one in its source, for messages.
+        spread
+            Whether the spread of each score follows, in as many further columns.
         """
-        return self.score_parts(self.flatten(columns, first_event))
+        return self.score_parts(self.flatten(columns, first_event), spread)
 
     def flatten(self, columns: Columns, first_event: int = 0) -> Iterator[JaggedInputs]:
         """Make flat inputs of columns, in parts of bounded size; see `score`."""
-        for start, stop in columns.windows(paths_of(self.inputs, columns.fields), _WINDOW_TRACKS):
-            yield jagged_inputs(columns.window(start, stop), self.inputs, first_event + start)
+        fold = self.folds.expression if self.folds else None
+        for start, stop in columns.windows(self.paths(columns.fields), _WINDOW_TRACKS):
+            yield jagged_inputs(columns.window(start, stop), self.inputs, first_event + start, fold)
 
     def score_inputs(self, jagged: JaggedInputs) -> Float[np.ndarray, "event score"]:
         """Score flat inputs; shape (n_event, n_score)."""
         return self.score_parts([jagged])
 
-    def score_parts(self, parts: Iterable[JaggedInputs]) -> Float[np.ndarray, "event score"]:
+    def score_parts(
+        self, parts: Iterable[JaggedInputs], spread: bool = False
+    ) -> Float[np.ndarray, "event column"]:
         """Score flat inputs that come in parts; shape (n_event, n_score).
 
         Parts of any length fill whole blocks, and how the events are shared out among them does
         not change a score.
         """
-        nothing = np.empty((0, self.task.outputs), np.float32)
-        return np.concatenate([nothing, *self.stream(parts)])
+        nothing = np.empty((0, self.task.outputs * (1 + spread)), np.float32)
+        return np.concatenate([nothing, *self.stream(parts, spread)])
 
-    def stream(self, parts: Iterable[JaggedInputs]) -> Iterator[Float[np.ndarray, "event score"]]:
+    def stream(
+        self, parts: Iterable[JaggedInputs], spread: bool = False
+    ) -> Iterator[Float[np.ndarray, "event column"]]:
         """Score flat inputs that come in parts; yields scores of some events at a time, in order.
 
         The same scores as those of `score_parts`, in memory that does not grow with the events.
         """
+        if self.n_member > 1:
+            models = [member.score_inputs for member in self.members]
+            for part in joined(parts):
+                yield combined(part, models, self.folds, spread)
+            return
         blocks = pack_parts(parts, self.shape)
         for outputs in compute(self.hash, self.architecture, self.arrays, blocks):
             yield self.task.link(outputs)
 
-    def _traced(self, events: ak.Array) -> ak.Array:
-        """Answer Dask and coffea, which ask with arrays without data what a call would read."""
-        for path in paths_of(self.inputs, Fields.of(events)):
-            ak.typetracer.touch_data(column_of(events, path))
-        scores = self.as_array(np.empty((0, self.task.outputs), np.float32))
-        return ak.Array(ak.to_layout(scores).to_typetracer(forget_length=True))
+    @cached_property
+    def members(self) -> tuple["Scorer", ...]:
+        """The models that it consists of, each a scorer on its own."""
+        if self.n_member == 1:
+            return (self,)
+        return tuple(
+            replace(
+                self,
+                arrays={name: array[i] for name, array in self.arrays.items()},
+                n_member=1,
+                folds=None,
+            )
+            for i in range(self.n_member)
+        )
 
-    def as_array(self, scores: Float[np.ndarray, "event score"]) -> ak.Array:
-        """Return scores of shape (n_event, n_score) as what a call returns."""
-        names = self.task.score_names
-        if not names:
-            return ak.Array(np.ascontiguousarray(scores[:, 0]))
-        columns = [np.ascontiguousarray(scores[:, i]) for i in range(len(names))]
-        return ak.zip(dict(zip(names, columns, strict=True)), depth_limit=1)
+    def without_folds(self) -> "Scorer":
+        """Return a scorer that takes the mean of all models for every event.
+
+        For events that are known not to have been in the training, whatever their fold.
+        """
+        return replace(self, folds=None)
+
+    def check_spread(self, spread: bool) -> None:
+        """Raise ModelError if the spread is wanted and there is only one model."""
+        if spread and self.n_member == 1:
+            raise ModelError(
+                "the spread is that of several models, and this is a single one: train several "
+                "with ensemble or folds"
+            )
+
+    def paths(self, fields: Fields, *event_level: str) -> list[Path]:
+        """List the columns that a call reads, and those of further event-level expressions."""
+        own = [self.folds.expression] if self.folds else []
+        return paths_of(self.inputs, fields, *own, *event_level)
+
+    def _traced(self, events: ak.Array, spread: bool) -> ak.Array:
+        """Answer Dask and coffea, which ask with arrays without data what a call would read."""
+        for path in self.paths(Fields.of(events)):
+            ak.typetracer.touch_data(column_of(events, path))
+        scores = self.task.as_array(self.score_parts([], spread), spread)
+        return ak.Array(ak.to_layout(scores).to_typetracer(forget_length=True))
 
     def branches(self, source: Any = None) -> list[str]:
         """List what the scorer reads.
@@ -174,29 +228,24 @@ class Scorer:
             If one is not there.
         """
         if source is None or isinstance(source, str):
-            return self.inputs.plain_branches()
+            return self.inputs.plain_branches(*([self.folds.expression] if self.folds else []))
         if isinstance(source, ak.Array):
             fields = Fields.of(source)
         else:
             names: Sequence[str] = source.keys() if hasattr(source, "keys") else source
             fields = Fields([(name,) for name in names], getattr(source, "object_path", "the list"))
-        return [".".join(path) for path in paths_of(self.inputs, fields)]
+        return [".".join(path) for path in self.paths(fields)]
 
     @cached_property
     def architecture(self) -> Architecture:
         """What decides the shapes of the network's arrays."""
-        return Architecture(
-            model=self.model,
-            tracks=tuple(self.inputs.widths.items()),
-            event=self.inputs.event_width,
-            outputs=self.task.outputs,
-        )
+        return Architecture.of(self.model, self.inputs, self.task.outputs)
 
     @cached_property
     def hash(self) -> str:
         """SHA-256 of everything that decides a score: inputs, network, parameters, task."""
         digest = hashlib.sha256()
-        for part in (self.inputs, self.model, self.task):
+        for part in (self.inputs, self.model, self.task, *([self.folds] if self.folds else [])):
             digest.update(part.model_dump_json().encode())
         for name, array in sorted(self.arrays.items()):
             digest.update(f"{name} {array.dtype} {array.shape}".encode())
@@ -214,68 +263,11 @@ class Scorer:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file with a JSON header; `load` is the way back."""
-        header = {
-            "inputs": self.inputs.model_dump(mode="json"),
-            "model": self.model.model_dump(mode="json"),
-            "task": self.task.model_dump(mode="json"),
-            "shape": {"tracks": dict(self.shape.tracks), "events": self.shape.events},
-            "summary": json.loads(json.dumps(self.summary)),
-        }
-        write_model(path, header, self.arrays)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read what `save` wrote.
-
-        Raises
-        ------
-        ModelError
-            If the file is missing, truncated, not a model, or of another format version.
-        """
-        header, arrays = read_model(path)
-        try:
-            scorer = cls(
-                inputs=Inputs.model_validate(header["inputs"]),
-                model=Model.model_validate(header["model"]),
-                task=Task.model_validate(header["task"]),
-                arrays=arrays,
-                shape=_shape(header["shape"], header["inputs"]["collections"]),
-                summary=dict(header["summary"]),
-            )
-            scorer._check_arrays()
-        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            reason: object = repr(error)
-            if isinstance(error, ValidationError):
-                reason = as_config_error(error, "the header")
-            raise ModelError(f"{path} is damaged or not a tracksets model: {reason}") from None
-        return scorer
-
-    def _check_arrays(self) -> None:
-        expected = compiled(self.architecture).shapes
-        if set(expected) != set(self.arrays):
-            odd = sorted(set(expected) ^ set(self.arrays))
-            raise ValueError(f"arrays missing or too many: {', '.join(odd)}")
-        for name, array in self.arrays.items():
-            if array.shape != expected[name] or array.dtype != np.float32:
-                raise ValueError(
-                    f"array {name} is {array.dtype} {array.shape}, expected float32 {expected[name]}"
-                )
-            if not np.isfinite(array).all():
-                raise ValueError(f"array {name} is not finite")
+        write_parts(path, self.__getstate__())
 
     def __getstate__(self) -> dict[str, Any]:
         # Cached properties are cheap to make again, and an architecture pickles larger than hash.
         return {name: self.__dict__[name] for name in self.__dataclass_fields__}
-
-
-def _shape(header: Mapping[str, Any], collections: Iterable[str]) -> Shape:
-    tracks = {str(name): int(n) for name, n in header["tracks"].items()}
-    events = int(header["events"])
-    if set(tracks) != set(collections):
-        raise ValueError(f"blocks of {list(tracks)} for the collections {list(collections)}")
-    if not all(0 < n <= 2**24 for n in (*tracks.values(), events)):
-        raise ValueError(f"block sizes out of range: {header}")
-    return Shape(tracks, events)
 
 
 def load(path: str | os.PathLike[str]) -> Scorer:
@@ -291,4 +283,4 @@ def load(path: str | os.PathLike[str]) -> Scorer:
     ModelError
         If the file is missing, truncated, not a model, or of another format version.
     """
-    return Scorer.load(path)
+    return Scorer(**read_parts(path))

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tracksets.blocks import DEFAULT_TRACKS
+from tracksets.folds import checked_per_event
 from tracksets.inputs import Configuration
 
 __all__ = ("Training",)
@@ -51,11 +52,18 @@ class Training(Configuration):
         What the layers compute in: `float32`, or `bfloat16`, which accelerators do faster. Sums
         over tracks, losses and parameters are float32 in either case.
     validation
-        Fraction of the events that is not trained on and decides when to stop.
+        What is not trained on and decides when to stop: a fraction of the events, or those where
+        an expression is not 0.
     metric
         What decides which epoch is best: the `loss` or the `auc` of the validation events.
     patience
         Epochs without a better metric before training stops. The best parameters are kept.
+    folds
+        An expression that gives each event a whole number: `event % 5`. For each number there is,
+        a model is trained without these events; see `Folds`.
+    ensemble
+        Models that are trained on the same events, with the seeds `seed`, `seed + 1`, ...; for each
+        fold, if there are folds. A score is the mean of theirs.
     seed
         Of the split, the initial weights and the order of events.
     checkpoint_minutes
@@ -75,11 +83,29 @@ class Training(Configuration):
     dropout: _Fraction = 0.0
     average: Annotated[float, Field(gt=0, lt=1)] | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
-    validation: _Fraction = 0.2
+    validation: float | str = 0.2
     metric: Literal["loss", "auc"] = "loss"
     patience: Annotated[int, Field(gt=0)] = 5
+    folds: str | None = None
+    ensemble: Annotated[int, Field(gt=0, le=100)] = 1
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 5.0
+
+    @field_validator("validation", "folds")
+    @classmethod
+    def _per_event(cls, value: float | str | None) -> float | str | None:
+        if isinstance(value, str):
+            return checked_per_event(value)
+        if value is not None and not 0 <= value < 1:
+            raise ValueError(
+                f"expected a fraction from 0 to below 1, or an expression, not {value:g}"
+            )
+        return value
+
+    @property
+    def expressions(self) -> list[str]:
+        """What is evaluated for each event, beside its inputs."""
+        return [text for text in (self.validation, self.folds) if isinstance(text, str)]
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

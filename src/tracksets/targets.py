@@ -114,6 +114,20 @@ class Task(Configuration):
             wide = wide * np.asarray(self.scale) + np.asarray(self.shift)
         return wide.astype(np.float32)
 
+    def as_array(self, scores: Float[np.ndarray, "event column"], spread: bool = False) -> ak.Array:
+        """Return scores of shape (n_event, n_score) as awkward array.
+
+        Without names of scores `n * float32`, else a record by name. With `spread`, the second
+        half of the columns is that of the scores: a record of two of these, `score` and `spread`.
+        """
+        if spread:
+            halves = map(self.as_array, np.split(scores, 2, axis=1))
+            return ak.zip(dict(zip(("score", "spread"), halves, strict=True)), depth_limit=1)
+        if not self.score_names:
+            return ak.Array(np.ascontiguousarray(scores[:, 0]))
+        columns = map(np.ascontiguousarray, scores.T)
+        return ak.zip(dict(zip(self.score_names, columns, strict=True)), depth_limit=1)
+
 
 def task_of(targets: Any, n_event: int, names: Sequence[str] = ()) -> tuple[Task, NDArray[Any]]:
     """Find out what there is to learn from the targets themselves.

@@ -1,36 +1,25 @@
 """Events and targets, or a configuration, in; a trained `Scorer` out."""
 
-import hashlib
 import os
 from collections.abc import Sequence
-from contextlib import ExitStack
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import awkward as ak
-import numpy as np
-from numpy.typing import NDArray
 
-from tracksets.blocks import Shape
-from tracksets.checkpoints import Checkpoints, refuse_earlier
+from tracksets.checkpoints import refuse_earlier
 from tracksets.config import Config, read_config
 from tracksets.datasets import read_dataset
+from tracksets.ensembles import fit_inputs
 from tracksets.errors import ConfigError, DataError
-from tracksets.features import JaggedInputs, jagged_inputs
+from tracksets.features import event_values, jagged_inputs
 from tracksets.fields import Columns
-from tracksets.fitting import Problem, fit_network
-from tracksets.inputs import Inputs, feature_names
-from tracksets.interrupts import asked_to_stop
-from tracksets.network import Architecture, Model
-from tracksets.progress import epochs_bar
-from tracksets.samples import InMemory, Sample
-from tracksets.scaling import scalings
+from tracksets.inputs import Inputs
+from tracksets.network import Model
 from tracksets.scorer import Scorer
 from tracksets.settings import Training
-from tracksets.targets import Task, task_of
+from tracksets.targets import task_of
 
-__all__ = ("fit", "fit_inputs", "split", "train")
+__all__ = ("fit", "train")
 
 
 def fit(
@@ -85,6 +74,8 @@ def fit(
         If a feature or the loss is not finite.
     FileError
         If the folder has checkpoints of another training, or any without `resume`.
+    StoppedError
+        If Ctrl-C was pressed before the last one of several models.
     """
     if not isinstance(events, ak.Array):
         raise DataError(f"events must be an awkward array, not {type(events).__name__}")
@@ -93,8 +84,11 @@ def fit(
     if checkpoints is not None and not resume:
         refuse_earlier(checkpoints)
     task, values = task_of(targets, len(events), names)
-    jagged = jagged_inputs(Columns(events), inputs)
-    return fit_inputs(jagged, values, task, inputs, weights, model, training, progress, checkpoints)
+    columns = Columns(events)
+    jagged = jagged_inputs(columns, inputs)
+    others = {text: event_values(text, columns) for text in (training or Training()).expressions}
+    settings = (weights, model, training, progress, checkpoints, others)
+    return fit_inputs(jagged, values, task, inputs, *settings)
 
 
 def train(
@@ -133,7 +127,7 @@ def train(
         config = read_config(config)
     if config.inputs is None:
         raise ConfigError("the configuration has no [inputs], which a training needs")
-    data = read_dataset(config, config.inputs)
+    data = read_dataset(config, config.inputs, columns=config.training.expressions)
     return fit_inputs(
         data.inputs,
         data.targets,
@@ -144,118 +138,5 @@ def train(
         config.training,
         progress,
         checkpoints,
+        data.columns,
     )
-
-
-def fit_inputs(
-    jagged: JaggedInputs,
-    targets: NDArray[Any],
-    task: Task,
-    inputs: Inputs,
-    weights: Any = None,
-    model: Model | None = None,
-    training: Training | None = None,
-    progress: bool = True,
-    checkpoints: str | os.PathLike[str] | None = None,
-) -> Scorer:
-    """Train on flat inputs; see `fit`."""
-    model, training = model or Model(), training or Training()
-    if training.label_smoothing and task.kind == "regression":
-        raise ConfigError("label_smoothing is for classes, not for a regression")
-    sample = Sample(
-        InMemory(jagged),
-        task.learnable(targets),
-        _weights(weights, jagged.n_event).astype(np.float32),
-    )
-    chosen, held_out = split(jagged.n_event, training)
-    train, validation = sample.part(chosen), sample.part(held_out) if len(held_out) else None
-    for part, what in ((train, "training"), (validation, "validation")):
-        if part is not None and not part.total > 0:
-            raise DataError(f"the weights of the {what} events sum to zero or less")
-    if task.kind != "regression" and len(np.unique(train.targets)) < len(task.names):
-        raise DataError(
-            "a class has no event in the training part of the split; there are too few events"
-        )
-    architecture = Architecture(
-        model=model,
-        tracks=tuple(inputs.widths.items()),
-        event=inputs.event_width,
-        outputs=task.outputs,
-    )
-    problem = Problem(
-        architecture=architecture,
-        task=task,
-        scaling=scalings(
-            inputs,
-            ((part, sample.weights[events]) for part, events in sample.store.parts(train.events)),
-        ),
-        sample=train,
-        validation=validation,
-        # Of all events, so that another seed of the split finds the step compiled.
-        shape=Shape.for_multiplicities(jagged.counts, training.block_tracks, training.block_events),
-        features={
-            **{name: feature_names(each.features) for name, each in inputs.collections.items()},
-            "event": feature_names(inputs.event),
-        },
-    )
-    with ExitStack() as stack:
-        on_epoch = stack.enter_context(epochs_bar(training.epochs, progress))
-        stop = stack.enter_context(asked_to_stop())
-        keeper = None
-        if checkpoints is not None:
-            mark = _fingerprint(problem, inputs, training)
-            keeper = Checkpoints(Path(checkpoints), mark, training.checkpoint_minutes)
-            stack.enter_context(keeper)
-        fitted = fit_network(problem, training, on_epoch, keeper, stop)
-    return Scorer(
-        inputs=inputs,
-        model=model,
-        task=task,
-        arrays=fitted.arrays,
-        shape=Shape.for_multiplicities(jagged.counts),
-        summary={
-            "events": {"training": train.n_event, "validation": len(held_out)},
-            "training": training.model_dump(mode="json"),
-            "best_epoch": fitted.best_epoch,
-            "history": [
-                {key: value for key, value in entry.items() if key != "seconds"}
-                for entry in fitted.history
-            ],
-            "versions": {name: version(name) for name in ("tracksets", "jax", "flax", "awkward")},
-            **({"stopped": True} if fitted.stopped else {}),
-        },
-    )
-
-
-def _fingerprint(problem: Problem, inputs: Inputs, training: Training) -> str:
-    """Hash what decides the result of a training, but for the features' values."""
-    digest = hashlib.sha256()
-    settings = training.model_copy(update={"checkpoint_minutes": 0.0})
-    for part in (problem.architecture, problem.task, inputs, settings):
-        digest.update(part.model_dump_json().encode())
-    sample = problem.sample.sample
-    for array in (*sample.store.counts.values(), sample.targets, sample.weights):
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
-
-
-def split(n_event: int, training: Training) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Draw which events are trained on and which are held out; each in rising order."""
-    order = np.random.default_rng([training.seed, 0]).permutation(n_event)
-    n = round(training.validation * n_event)
-    return np.sort(order[n:]), np.sort(order[:n])
-
-
-def _weights(weights: Any, n_event: int) -> NDArray[np.float64]:
-    if weights is None:
-        return np.ones(n_event)
-    try:
-        # A masked value is missing; asarray alone would take what lies under the mask.
-        values = np.asarray(np.ma.filled(weights, np.nan), np.float64)
-    except (ValueError, TypeError) as error:
-        raise DataError(f"weights must be one number per event: {error}") from None
-    if values.shape != (n_event,):
-        raise DataError(f"weights of shape {values.shape} for {n_event} events")
-    if not np.isfinite(values).all():
-        raise DataError(f"{int((~np.isfinite(values)).sum())} weights are NaN or infinite")
-    return values

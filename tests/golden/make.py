@@ -18,6 +18,7 @@ from helpers import deep_set, random_arrays
 import tracksets as ts
 from tracksets.blocks import Shape
 from tracksets.features import jagged_inputs
+from tracksets.folds import Folds
 from tracksets.modelfile import FORMAT_VERSION
 from tracksets.scaling import scalings
 from tracksets.targets import Task
@@ -55,7 +56,17 @@ SCORERS = {
         ),
         ts.Model(phi=[5, 6], rho=[4, 3], pool=["sum"], activation="silu"),
     ),
+    "ensemble": (
+        Task(kind="binary", names=("light", "b")),
+        ts.Model(phi=[5], rho=[4], pool=["sum"]),
+    ),
+    "folds": (
+        Task(kind="classes", names=("b", "c", "light")),
+        ts.Model(phi=[5], rho=[4], pool=["mean"]),
+    ),
 }
+FOLDS = Folds(expression="event > 15 ? -1 : event % 3", values=(0, 1, 2))
+"""Of two models each."""
 
 
 def make_events(n_event: int) -> ak.Array:
@@ -78,7 +89,8 @@ def make_events(n_event: int) -> ak.Array:
     events = {name: ak.unflatten(each, n_track) for name, each in columns.items()}
     energy = random.exponential(50, n_jet.sum()).astype(np.float32)
     vertex = random.normal(0, 35, n_event).astype(np.float32)
-    return ak.Array({**events, "jtE": ak.unflatten(energy, n_jet), "PV_z": vertex})
+    number = np.arange(n_event)
+    return ak.Array({**events, "jtE": ak.unflatten(energy, n_jet), "PV_z": vertex, "event": number})
 
 
 def main() -> None:
@@ -88,7 +100,7 @@ def main() -> None:
     events = make_events(20)
     (folder / "events.json").write_text(ak.to_json(events))
     jagged = jagged_inputs(events, INPUTS)
-    tracks, event = scalings(INPUTS, jagged)
+    tracks, event = scalings(INPUTS, [(jagged, np.ones(jagged.n_event))])
     standard = {
         **{f"scaling.{name}": each for name, each in tracks.items()},
         "event_scaling": event,
@@ -98,13 +110,28 @@ def main() -> None:
         blank = ts.Scorer(
             INPUTS, model, task, {}, Shape({"Track": 32, "Jet": 16}, 8), {"seed": seed}
         )
-        arrays = random_arrays(blank.architecture, seed)
-        for prefix, constants in standard.items():
-            arrays[f"{prefix}.shift"] = constants.shift
-            arrays[f"{prefix}.scale"] = constants.scale
-        replace(blank, arrays=arrays).save(folder / f"{name}.safetensors")
-        outputs = deep_set(blank.architecture, arrays, jagged)
-        scores[name] = task.link(outputs.astype(np.float64)).tolist()
+        several = {"ensemble": 3, "folds": 6}
+        every = []
+        for member in range(several.get(name, 1)):
+            arrays = random_arrays(blank.architecture, seed + 10 * member)
+            for prefix, constants in standard.items():
+                arrays[f"{prefix}.shift"] = constants.shift
+                arrays[f"{prefix}.scale"] = constants.scale
+            every.append(arrays)
+        scorer = replace(blank, arrays=arrays)
+        if name in several:
+            stacked = {key: np.stack([each[key] for each in every]) for key in arrays}
+            scorer = replace(blank, arrays=stacked, n_member=len(every))
+        if name == "folds":
+            scorer = replace(scorer, folds=FOLDS)
+        scorer.save(folder / f"{name}.safetensors")
+        members = [task.link(deep_set(blank.architecture, each, jagged)) for each in every]
+        mean = np.mean(members, axis=0, dtype=np.float64)
+        if name == "folds":
+            for i in range(16):
+                first = 2 * (i % 3)
+                mean[i] = np.mean([each[i] for each in members[first : first + 2]], axis=0)
+        scores[name] = mean.tolist()
     (folder / "scores.json").write_text(json.dumps(scores))
 
 

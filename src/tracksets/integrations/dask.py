@@ -14,7 +14,6 @@ from tracksets.errors import ConfigError, DataError, FileError, MissingExtraErro
 from tracksets.features import event_values
 from tracksets.fields import Columns
 from tracksets.filenames import expand
-from tracksets.inputs import paths_of
 from tracksets.reading import open_tree
 from tracksets.trees import CHUNK_EVENTS
 
@@ -31,6 +30,7 @@ def score_files(
     columns: Sequence[str] = (),
     tree: str | None = None,
     steps_per_file: int = 1,
+    spread: bool = False,
 ) -> dict[str, Any]:
     """Score the events of files, each file in one task or in several.
 
@@ -49,6 +49,8 @@ def score_files(
         Name of the tree, if it is not said with the file and there are several.
     steps_per_file
         Tasks that share the events of a file.
+    spread
+        Whether the spread of each score is wanted, too; see `Scorer`.
 
     Returns
     -------
@@ -58,7 +60,9 @@ def score_files(
     Raises
     ------
     ConfigError
-        If there are no steps, or a column is called `score`.
+        If there are no steps, or a column is called `score` or `spread`.
+    ModelError
+        If the spread is wanted of a single model.
     FileError
         If a name matches no file. When it is computed: as for `label`.
     MissingExtraError
@@ -71,22 +75,25 @@ def score_files(
     """
     if steps_per_file < 1:
         raise ConfigError(f"a file cannot be read in {steps_per_file} steps; ask for 1 or more")
-    if "score" in columns:
-        raise ConfigError("a column cannot be called 'score', which is what the scores are called")
+    for name in {"score", "spread"} & set(columns):
+        raise ConfigError(
+            f"a column cannot be called {name!r}, which is what the scores are called"
+        )
+    scorer.check_spread(spread)
     delayed = _dask().delayed(pure=True)
     model = _model(scorer)
     score, join = delayed(_score_step), delayed(_join)
     lazy = {}
     for name in expand(files):
         steps = [
-            score(model, name, tree, tuple(columns), step, steps_per_file)
+            score(model, name, tree, tuple(columns), step, steps_per_file, spread)
             for step in range(steps_per_file)
         ]
         lazy[name] = join(steps) if steps_per_file > 1 else steps[0]
     return lazy
 
 
-def score_partitions(scorer: "Scorer", events: Any) -> Any:
+def score_partitions(scorer: "Scorer", events: Any, spread: bool = False) -> Any:
     """Score a dask-awkward array; this is what `scorer(events)` does with one.
 
     Nothing is read. When it is computed, the columns that the scorer needs are read, and no others.
@@ -97,6 +104,8 @@ def score_partitions(scorer: "Scorer", events: Any) -> Any:
         The trained model.
     events
         A dask-awkward array of events.
+    spread
+        As in `scorer(events, spread=True)`.
 
     Returns
     -------
@@ -106,7 +115,13 @@ def score_partitions(scorer: "Scorer", events: Any) -> Any:
     import dask_awkward
 
     return dask_awkward.map_partitions(
-        _call, _model(scorer), events, meta=scorer(events._meta), output_divisions=1, label="score"
+        _call,
+        _model(scorer),
+        events,
+        spread,
+        meta=scorer(events._meta, spread),
+        output_divisions=1,
+        label="score",
     )
 
 
@@ -130,17 +145,23 @@ def _same(scorer: "Scorer") -> "Scorer":
     return scorer
 
 
-def _call(scorer: "Scorer", events: ak.Array) -> ak.Array:
-    return scorer(events)
+def _call(scorer: "Scorer", events: ak.Array, spread: bool) -> ak.Array:
+    return scorer(events, spread)
 
 
 def _score_step(
-    scorer: "Scorer", name: str, tree: str | None, columns: tuple[str, ...], step: int, steps: int
+    scorer: "Scorer",
+    name: str,
+    tree: str | None,
+    columns: tuple[str, ...],
+    step: int,
+    steps: int,
+    spread: bool,
 ) -> ak.Array:
     """Score one of several equal parts of the events of a file."""
     with open_tree(name, tree) as opened:
         try:
-            paths = paths_of(scorer.inputs, opened.fields, *columns)
+            paths = scorer.paths(opened.fields, *columns)
         except DataError as error:
             raise FileError(str(error)) from error
         first, end = (opened.n_event * k // steps for k in (step, step + 1))
@@ -148,9 +169,12 @@ def _score_step(
         for start in range(first, end, CHUNK_EVENTS) or [first]:
             events = opened.read(paths, start, min(start + CHUNK_EVENTS, end))
             read = Columns(events, opened.fields)
-            scores = scorer.as_array(scorer.score(read, start))
+            scores = scorer.task.as_array(scorer.score(read, start, spread), spread)
+            found = (
+                {"score": scores.score, "spread": scores.spread} if spread else {"score": scores}
+            )
             others = {text: event_values(text, read) for text in columns}
-            parts.append(ak.zip({"score": scores, **others}, depth_limit=1))
+            parts.append(ak.zip({**found, **others}, depth_limit=1))
         return _join(parts)
 
 

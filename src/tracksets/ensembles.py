@@ -1,0 +1,177 @@
+"""Flat inputs with targets in; one model, or several, one after the other, in a `Scorer` out."""
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracksets.blocks import Shape
+from tracksets.checkpoints import Checkpoints
+from tracksets.errors import ConfigError, DataError, StoppedError
+from tracksets.features import JaggedInputs
+from tracksets.fitting import Fitted, Problem, fit_network
+from tracksets.inputs import Inputs, feature_names
+from tracksets.interrupts import asked_to_stop
+from tracksets.network import Architecture, Model
+from tracksets.progress import epochs_bar
+from tracksets.samples import InMemory, Sample
+from tracksets.scaling import scalings
+from tracksets.scorer import Scorer
+from tracksets.settings import Training
+from tracksets.splitting import Member, Splitting
+from tracksets.targets import Task
+
+__all__ = ("fit_inputs",)
+
+
+def fit_inputs(
+    jagged: JaggedInputs,
+    targets: NDArray[Any],
+    task: Task,
+    inputs: Inputs,
+    weights: Any = None,
+    model: Model | None = None,
+    training: Training | None = None,
+    progress: bool = True,
+    checkpoints: str | os.PathLike[str] | None = None,
+    columns: Mapping[str, NDArray[Any]] | None = None,
+) -> Scorer:
+    """Train on flat inputs; see `fit`. `columns` has the values of `training.expressions`."""
+    model, training = model or Model(), training or Training()
+    if training.label_smoothing and task.kind == "regression":
+        raise ConfigError("label_smoothing is for classes, not for a regression")
+    sample = Sample(
+        InMemory(jagged),
+        task.learnable(targets),
+        _weights(weights, jagged.n_event).astype(np.float32),
+    )
+    splitting = Splitting.of(jagged.n_event, training, columns or {})
+    done: list[tuple[Member, Fitted]] = []
+    with asked_to_stop() as stop:
+        for member in splitting.members():
+            folder = None if checkpoints is None else Path(checkpoints) / member.folder
+            problem = _problem(sample, member, task, inputs, model)
+            done.append((member, _fit_member(problem, member, inputs, progress, folder, stop)))
+            if done[-1][1].stopped and len(done) < splitting.n_member:
+                how = "--resume (resume=True)" if folder else "checkpoints, next time"
+                raise StoppedError(
+                    f"stopped at {member.name}, and all are needed to score. Go on with {how}"
+                )
+    every = [fitted.arrays for _, fitted in done]
+    several = {name: np.stack([arrays[name] for arrays in every]) for name in every[0]}
+    return Scorer(
+        inputs=inputs,
+        model=model,
+        task=task,
+        arrays=several if len(done) > 1 else every[0],
+        shape=Shape.for_multiplicities(jagged.counts),
+        summary=_summary(training, done),
+        n_member=len(done),
+        folds=splitting.folds,
+    )
+
+
+def _problem(sample: Sample, member: Member, task: Task, inputs: Inputs, model: Model) -> Problem:
+    training = member.training
+    train = sample.part(member.chosen)
+    validation = sample.part(member.held_out) if len(member.held_out) else None
+    for part, what in ((train, "training"), (validation, "validation")):
+        if part is not None and not part.total > 0:
+            raise DataError(f"{member.where}the weights of the {what} events sum to zero or less")
+    if task.kind != "regression" and len(np.unique(train.targets)) < len(task.names):
+        raise DataError(
+            f"{member.where}a class has no event in the training part of the split; there are too "
+            "few events"
+        )
+    counts = sample.store.counts
+    return Problem(
+        architecture=Architecture.of(model, inputs, task.outputs),
+        task=task,
+        scaling=scalings(
+            inputs,
+            ((part, sample.weights[events]) for part, events in sample.store.parts(train.events)),
+        ),
+        sample=train,
+        validation=validation,
+        # Of all events, so that other splits and seeds find the step compiled.
+        shape=Shape.for_multiplicities(counts, training.block_tracks, training.block_events),
+        features={
+            **{name: feature_names(each.features) for name, each in inputs.collections.items()},
+            "event": feature_names(inputs.event),
+        },
+    )
+
+
+def _fit_member(
+    problem: Problem,
+    member: Member,
+    inputs: Inputs,
+    progress: bool,
+    folder: Path | None,
+    stop: Callable[[], bool],
+) -> Fitted:
+    training = member.training
+    with ExitStack() as stack:
+        on_epoch = stack.enter_context(epochs_bar(training.epochs, progress, member.name))
+        keeper = None
+        if folder is not None:
+            mark = _fingerprint(problem, inputs, training)
+            keeper = Checkpoints(folder, mark, training.checkpoint_minutes)
+            stack.enter_context(keeper)
+        return fit_network(problem, training, on_epoch, keeper, stop)
+
+
+def _summary(training: Training, done: Sequence[tuple[Member, Fitted]]) -> dict[str, Any]:
+    """Say how the training went; of several models in a list of `members`."""
+    each = [
+        {
+            "events": {"training": len(member.chosen), "validation": len(member.held_out)},
+            "best_epoch": fitted.best_epoch,
+            "history": [
+                {key: value for key, value in entry.items() if key != "seconds"}
+                for entry in fitted.history
+            ],
+            **({} if member.fold is None else {"fold": member.fold}),
+        }
+        for member, fitted in done
+    ]
+    return {
+        **(each[0] if len(each) == 1 else {"members": each}),
+        "training": training.model_dump(mode="json"),
+        "versions": {name: version(name) for name in ("tracksets", "jax", "flax", "awkward")},
+        **({"stopped": True} if done[-1][1].stopped else {}),
+    }
+
+
+def _fingerprint(problem: Problem, inputs: Inputs, training: Training) -> str:
+    """Hash what decides the result of a training, but for the features' values."""
+    digest = hashlib.sha256()
+    settings = training.model_copy(update={"checkpoint_minutes": 0.0})
+    for part in (problem.architecture, problem.task, inputs, settings):
+        digest.update(part.model_dump_json().encode())
+    sample = problem.sample.sample
+    chosen = problem.sample.events
+    for array in (*sample.store.counts.values(), sample.targets, sample.weights, chosen):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _weights(weights: Any, n_event: int) -> NDArray[np.float64]:
+    if weights is None:
+        return np.ones(n_event)
+    try:
+        # A masked value is missing; asarray alone would take what lies under the mask.
+        values = np.asarray(np.ma.filled(weights, np.nan), np.float64)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"weights must be one number per event: {error}") from None
+    if values.shape != (n_event,):
+        raise DataError(f"weights of shape {values.shape} for {n_event} events")
+    if not np.isfinite(values).all():
+        raise DataError(f"{int((~np.isfinite(values)).sum())} weights are NaN or infinite")
+    return values
