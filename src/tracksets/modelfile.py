@@ -5,7 +5,7 @@ The file holds numbers and JSON, nothing that could be executed: no pickle, no c
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors import numpy as safetensors
 
 from tracksets.atomic import appearing
+from tracksets.blocks import Shape
 from tracksets.errors import ModelError
 
-__all__ = ("FORMAT_VERSION", "read_model", "write_model")
+__all__ = ("FORMAT_VERSION", "check_arrays", "read_model", "read_shape", "write_model")
 
 FORMAT_VERSION = 1
 _KEY = "tracksets"
@@ -91,3 +92,30 @@ def read_model(
             f"{FORMAT_VERSION}. Use the version of tracksets that wrote it, or train again"
         )
     return header, arrays
+
+
+def read_shape(header: Mapping[str, Any], collections: Iterable[str]) -> Shape:
+    """Read the slots of blocks; anything odd about them is a ValueError."""
+    tracks = {str(name): int(n) for name, n in header["tracks"].items()}
+    events = int(header["events"])
+    if set(tracks) != set(collections):
+        raise ValueError(f"blocks of {list(tracks)} for the collections {list(collections)}")
+    if not all(0 < n <= 2**24 for n in (*tracks.values(), events)):
+        raise ValueError(f"block sizes out of range: {header}")
+    return Shape(tracks, events)
+
+
+def check_arrays(
+    arrays: Mapping[str, NDArray[Any]], expected: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Compare arrays with the shapes that a network has; a difference is a ValueError."""
+    if set(expected) != set(arrays):
+        odd = sorted(set(expected) ^ set(arrays))
+        raise ValueError(f"arrays missing or too many: {', '.join(odd)}")
+    for name, array in arrays.items():
+        if array.shape != expected[name] or array.dtype != np.float32:
+            raise ValueError(
+                f"array {name} is {array.dtype} {array.shape}, expected float32 {expected[name]}"
+            )
+        if not np.isfinite(array).all():
+            raise ValueError(f"array {name} is not finite")

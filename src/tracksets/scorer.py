@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Self
 
@@ -21,11 +21,12 @@ from pydantic import ValidationError
 from tracksets.blocks import Shape, pack_parts
 from tracksets.compiling import compiled
 from tracksets.engine import compute
+from tracksets.engines import JAX, Engine
 from tracksets.errors import DataError, ModelError
 from tracksets.features import JaggedInputs, jagged_inputs
 from tracksets.fields import Columns, Fields, column_of
 from tracksets.inputs import Inputs, as_config_error, paths_of
-from tracksets.modelfile import read_model, write_model
+from tracksets.modelfile import check_arrays, read_model, read_shape, write_model
 from tracksets.network import Architecture, Model
 from tracksets.targets import Task
 
@@ -54,6 +55,8 @@ class Scorer:
         Slots of the blocks that events are packed into.
     summary
         About the training: events, losses, versions. Plain JSON.
+    engine
+        What computes; not saved in a model file. See `on`.
 
     Examples
     --------
@@ -67,6 +70,7 @@ class Scorer:
     arrays: Mapping[str, NDArray[Any]] = field(repr=False)
     shape: Shape
     summary: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    engine: Engine = JAX
 
     def __call__(self, events: ak.Array) -> ak.Array:
         """Score every event.
@@ -140,8 +144,30 @@ class Scorer:
         The same scores as those of `score_parts`, in memory that does not grow with the events.
         """
         blocks = pack_parts(parts, self.shape)
-        for outputs in compute(self.hash, self.architecture, self.arrays, blocks):
+        model = (self.hash, self.architecture, self.arrays)
+        for outputs in compute(*model, blocks, self.shape, self.engine):
             yield self.task.link(outputs)
+
+    def on(self, engine: str, precision: str = "float32") -> Self:
+        """Return the same scorer, computed by another engine.
+
+        Parameters
+        ----------
+        engine
+            `jax`, or `openvino`, which needs the extra of that name.
+        precision
+            `float32`, or with openvino `bfloat16`: faster on processors with AMX, less precise.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such engine or precision.
+        MissingExtraError
+            If the engine is not installed.
+        """
+        chosen = Engine(engine, precision)
+        chosen.check_installed()
+        return replace(self, engine=chosen)
 
     def _traced(self, events: ak.Array) -> ak.Array:
         """Answer Dask and coffea, which ask with arrays without data what a call would read."""
@@ -194,7 +220,7 @@ class Scorer:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of everything that decides a score: inputs, network, parameters, task."""
+        """SHA-256 of the model: inputs, network, parameters, task."""
         digest = hashlib.sha256()
         for part in (self.inputs, self.model, self.task):
             digest.update(part.model_dump_json().encode())
@@ -203,14 +229,20 @@ class Scorer:
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
+    @property
+    def identity(self) -> str:
+        """Everything that decides a score: the hash, and the engine if it isn't JAX."""
+        e = self.engine
+        return self.hash if e == JAX else f"{self.hash}-{e.name}-{e.precision}"
+
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Scorer) and self.hash == other.hash
+        return isinstance(other, Scorer) and self.identity == other.identity
 
     def __hash__(self) -> int:
-        return hash(self.hash)
+        return hash(self.identity)
 
     def __dask_tokenize__(self) -> str:
-        return self.hash
+        return self.identity
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file with a JSON header; `load` is the way back."""
@@ -239,10 +271,10 @@ class Scorer:
                 model=Model.model_validate(header["model"]),
                 task=Task.model_validate(header["task"]),
                 arrays=arrays,
-                shape=_shape(header["shape"], header["inputs"]["collections"]),
+                shape=read_shape(header["shape"], header["inputs"]["collections"]),
                 summary=dict(header["summary"]),
             )
-            scorer._check_arrays()
+            check_arrays(arrays, compiled(scorer.architecture).shapes)
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             reason: object = repr(error)
             if isinstance(error, ValidationError):
@@ -250,45 +282,26 @@ class Scorer:
             raise ModelError(f"{path} is damaged or not a tracksets model: {reason}") from None
         return scorer
 
-    def _check_arrays(self) -> None:
-        expected = compiled(self.architecture).shapes
-        if set(expected) != set(self.arrays):
-            odd = sorted(set(expected) ^ set(self.arrays))
-            raise ValueError(f"arrays missing or too many: {', '.join(odd)}")
-        for name, array in self.arrays.items():
-            if array.shape != expected[name] or array.dtype != np.float32:
-                raise ValueError(
-                    f"array {name} is {array.dtype} {array.shape}, expected float32 {expected[name]}"
-                )
-            if not np.isfinite(array).all():
-                raise ValueError(f"array {name} is not finite")
-
     def __getstate__(self) -> dict[str, Any]:
         # Cached properties are cheap to make again, and an architecture pickles larger than hash.
         return {name: self.__dict__[name] for name in self.__dataclass_fields__}
 
 
-def _shape(header: Mapping[str, Any], collections: Iterable[str]) -> Shape:
-    tracks = {str(name): int(n) for name, n in header["tracks"].items()}
-    events = int(header["events"])
-    if set(tracks) != set(collections):
-        raise ValueError(f"blocks of {list(tracks)} for the collections {list(collections)}")
-    if not all(0 < n <= 2**24 for n in (*tracks.values(), events)):
-        raise ValueError(f"block sizes out of range: {header}")
-    return Shape(tracks, events)
-
-
-def load(path: str | os.PathLike[str]) -> Scorer:
+def load(
+    path: str | os.PathLike[str], *, engine: str = "jax", precision: str = "float32"
+) -> Scorer:
     """Read a scorer from a model file.
 
     Parameters
     ----------
     path
         What `Scorer.save` or `tracksets train` wrote.
+    engine, precision
+        What computes, and how precisely: see `Scorer.on`.
 
     Raises
     ------
     ModelError
         If the file is missing, truncated, not a model, or of another format version.
     """
-    return Scorer.load(path)
+    return Scorer.load(path).on(engine, precision)
