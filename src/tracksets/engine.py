@@ -1,11 +1,11 @@
-"""Packed blocks in, what the network says of their events out: JAX's side of a scorer.
+"""Packed blocks in, what the network says of their events out: by JAX, or another engine.
 
-The parameters on the device live in a cache of the process, by content, as what is compiled does by
-architecture.
+Parameters on the device, and what other engines compile, live in a cache of the process, by
+content, as what JAX compiles does by architecture.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from threading import Lock
@@ -16,12 +16,16 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from tracksets.blocks import Block
+from tracksets.blocks import Block, Shape
 from tracksets.compiling import compiled
 from tracksets.devices import check_fork, threads
+from tracksets.engines import JAX, Engine
 from tracksets.network import Architecture
 
 __all__ = ("compute",)
+
+
+_Outputs = Callable[[Block], NDArray[Any]]
 
 
 def compute(
@@ -29,6 +33,8 @@ def compute(
     architecture: Architecture,
     arrays: Mapping[str, NDArray[Any]],
     blocks: Iterable[Block],
+    shape: Shape,
+    engine: Engine = JAX,
 ) -> Iterator[Float[np.ndarray, "event output"]]:
     """Compute blocks, several at a time; yields the outputs of each one's events, in order.
 
@@ -42,54 +48,71 @@ def compute(
         By name: every array of the network.
     blocks
         Packed while others are computed; only a few are in memory.
+    shape
+        Of typical blocks.
+    engine
+        What computes.
 
     Raises
     ------
     ProcessError
-        In a process that was forked after JAX had computed.
+        In a process that was forked after anything had been computed.
     """
     check_fork()
-    functions, state = compiled(architecture), _device_state(key, architecture, arrays)
-
-    def outputs(block: Block) -> NDArray[Any]:
-        return np.asarray(functions.outputs(state, block))[: block.n_event]
-
+    outputs = _cached(key, architecture, arrays, shape, engine)
+    pool, most = _pool(engine.name)
     waiting: deque[Future[NDArray[Any]]] = deque()
     for block in blocks:
-        waiting.append(_pool().submit(outputs, block))
-        if len(waiting) > _pool_size() + 1:
+        waiting.append(pool.submit(outputs, block))
+        if len(waiting) > most + 1:
             yield waiting.popleft().result()
     while waiting:
         yield waiting.popleft().result()
 
 
-def _pool_size() -> int:
-    """Return how many blocks are computed at a time.
+@cache
+def _pool(engine: str) -> tuple[ThreadPoolExecutor, int]:
+    """Return threads, and how many blocks are computed at a time.
 
     XLA shares out the products of a chunk of tracks among its threads, which gains next to
     nothing, because they are small; whole blocks side by side keep all cores busy. An accelerator
     is kept busy by two: one computes, one is fetched.
     """
-    return threads() if jax.default_backend() == "cpu" else 2
+    n = 2 if engine == JAX.name and jax.default_backend() != "cpu" else threads()
+    return ThreadPoolExecutor(n, "tracksets-scorer"), n
 
 
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_pool_size(), "tracksets-scorer")
+_known: OrderedDict[tuple[str, Engine, str], _Outputs] = OrderedDict()
+_known_lock = Lock()
+_MOST_KNOWN = 32
 
 
-_states: OrderedDict[str, Any] = OrderedDict()
-_states_lock = Lock()
-_MOST_STATES = 32
+def _cached(
+    key: str,
+    architecture: Architecture,
+    arrays: Mapping[str, NDArray[Any]],
+    shape: Shape,
+    engine: Engine,
+) -> _Outputs:
+    """Return what computes a block; the latest few models stay on their devices."""
+    with _known_lock:
+        place = key, engine, str(shape)
+        outputs = _known.pop(place, None)
+        if outputs is None:
+            outputs = _new(architecture, arrays, shape, engine)
+        _known[place] = outputs
+        while len(_known) > _MOST_KNOWN:
+            _known.popitem(last=False)
+        return outputs
 
 
-def _device_state(key: str, architecture: Architecture, arrays: Mapping[str, NDArray[Any]]) -> Any:
-    """Return the parameters on the device; the latest few models stay there."""
-    with _states_lock:
-        state = _states.pop(key, None)
-        if state is None:
-            state = compiled(architecture).to_state(arrays)
-        _states[key] = state
-        while len(_states) > _MOST_STATES:
-            _states.popitem(last=False)
-        return state
+def _new(
+    architecture: Architecture, arrays: Mapping[str, NDArray[Any]], shape: Shape, engine: Engine
+) -> _Outputs:
+    if engine.name == "openvino":
+        from tracksets.openvino_engine import openvino_outputs
+
+        return openvino_outputs(architecture, arrays, shape, engine.precision)
+    functions = compiled(architecture)
+    state = functions.to_state(arrays)
+    return lambda block: np.asarray(functions.outputs(state, block))[: block.n_event]

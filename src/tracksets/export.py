@@ -92,7 +92,7 @@ def export(
     MissingExtraError
         If onnx, onnxruntime or flatbuffers is not installed.
     """
-    scorer = model if isinstance(model, Scorer) else load(model)
+    scorer = (model if isinstance(model, Scorer) else load(model)).on("jax")
     path = Path(output)
     write, open_, beside = _format(path)
     for each in (path, beside):

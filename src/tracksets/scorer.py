@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from tracksets.blocks import Shape, pack_parts
 from tracksets.engine import compute
+from tracksets.engines import JAX, Engine
 from tracksets.errors import DataError, ModelError
 from tracksets.features import JaggedInputs, jagged_inputs
 from tracksets.fields import Columns, Fields, Path, column_of
@@ -58,6 +59,8 @@ class Scorer:
         the mean of theirs.
     folds
         Which events each of them has not seen, and scores; see `Folds`.
+    engine
+        What computes; not saved in a model file. See `on`.
 
     Examples
     --------
@@ -73,6 +76,7 @@ class Scorer:
     summary: Mapping[str, Any] = field(default_factory=dict, repr=False)
     n_member: int = 1
     folds: Folds | None = None
+    engine: Engine = JAX
 
     def __call__(self, events: ak.Array, spread: bool = False) -> ak.Array:
         """Score every event.
@@ -167,7 +171,8 @@ class Scorer:
                 yield combined(part, models, self.folds, spread)
             return
         blocks = pack_parts(parts, self.shape)
-        for outputs in compute(self.hash, self.architecture, self.arrays, blocks):
+        model = (self.hash, self.architecture, self.arrays)
+        for outputs in compute(*model, blocks, self.shape, self.engine):
             yield self.task.link(outputs)
 
     @cached_property
@@ -184,6 +189,27 @@ class Scorer:
             )
             for i in range(self.n_member)
         )
+
+    def on(self, engine: str, precision: str = "float32") -> "Scorer":
+        """Return the same scorer, computed by another engine.
+
+        Parameters
+        ----------
+        engine
+            `jax`, or `openvino`, which needs the extra of that name.
+        precision
+            `float32`, or with openvino `bfloat16`: faster on processors with AMX, less precise.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such engine or precision.
+        MissingExtraError
+            If the engine is not installed.
+        """
+        chosen = Engine(engine, precision)
+        chosen.check_installed()
+        return replace(self, engine=chosen)
 
     def without_folds(self) -> "Scorer":
         """Return a scorer that takes the mean of all models for every event.
@@ -243,7 +269,7 @@ class Scorer:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of everything that decides a score: inputs, network, parameters, task."""
+        """SHA-256 of the model: inputs, network, parameters, task."""
         digest = hashlib.sha256()
         for part in (self.inputs, self.model, self.task, *([self.folds] if self.folds else [])):
             digest.update(part.model_dump_json().encode())
@@ -252,14 +278,20 @@ class Scorer:
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
+    @property
+    def identity(self) -> str:
+        """Everything that decides a score: the hash, and the engine if it isn't JAX."""
+        e = self.engine
+        return self.hash if e == JAX else f"{self.hash}-{e.name}-{e.precision}"
+
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Scorer) and self.hash == other.hash
+        return isinstance(other, Scorer) and self.identity == other.identity
 
     def __hash__(self) -> int:
-        return hash(self.hash)
+        return hash(self.identity)
 
     def __dask_tokenize__(self) -> str:
-        return self.hash
+        return self.identity
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file with a JSON header; `load` is the way back."""
@@ -270,17 +302,21 @@ class Scorer:
         return {name: self.__dict__[name] for name in self.__dataclass_fields__}
 
 
-def load(path: str | os.PathLike[str]) -> Scorer:
+def load(
+    path: str | os.PathLike[str], *, engine: str = "jax", precision: str = "float32"
+) -> Scorer:
     """Read a scorer from a model file.
 
     Parameters
     ----------
     path
         What `Scorer.save` or `tracksets train` wrote.
+    engine, precision
+        What computes, and how precisely: see `Scorer.on`.
 
     Raises
     ------
     ModelError
         If the file is missing, truncated, not a model, or of another format version.
     """
-    return Scorer(**read_parts(path))
+    return Scorer(**read_parts(path)).on(engine, precision)

@@ -138,7 +138,7 @@ def _model(scorer: "Scorer") -> Any:
 
     Other than scattered data, it can be made again if the workers that hold it die.
     """
-    return _dask().delayed(_same)(scorer, dask_key_name=f"scorer-{scorer.hash}")
+    return _dask().delayed(_same)(scorer, dask_key_name=f"scorer-{scorer.identity}")
 
 
 def _same(scorer: "Scorer") -> "Scorer":
