@@ -20,7 +20,7 @@ from tracksets.functions import Value, common_axis
 from tracksets.inputs import Collection, Inputs
 from tracksets.jagged import LARGEST_EXACT, Axis, Column, float32
 
-__all__ = ("JaggedInputs", "chosen_events", "event_values", "jagged_inputs")
+__all__ = ("JaggedInputs", "chosen_events", "event_values", "jagged_inputs", "kept_tracks")
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,9 @@ def jagged_inputs(events: ak.Array | Columns, inputs: Inputs, first_event: int =
     counts: dict[str, NDArray[np.int64]] = {}
     tracks: dict[str, NDArray[np.float32]] = {}
     for name, collection in inputs.collections.items():
-        axis, features = _collection(columns, name, collection)
+        axis, features, keep = _collection(columns, name, collection)
+        if keep is not None:
+            axis, features = axis.select(keep), [each[keep] for each in features]
         counts[name] = axis.counts
 
         def event_of(track: int, axis: Axis = axis) -> int:
@@ -125,6 +127,20 @@ def jagged_inputs(events: ak.Array | Columns, inputs: Inputs, first_event: int =
     event = _matrix(features, columns.n_event, inputs.event, inputs, where)
     _finite(event, inputs.event, where, lambda at: first_event + at, "leave such events out")
     return JaggedInputs(counts, tracks, event)
+
+
+def kept_tracks(columns: Columns, inputs: Inputs) -> dict[str, tuple[Axis, NDArray[np.bool_]]]:
+    """Say which tracks `jagged_inputs` keeps, of the collections where it leaves some out.
+
+    By collection: how all tracks are shared out, and a mask of them, shape (n_track,).
+    """
+    kept = {}
+    for name, collection in inputs.collections.items():
+        if collection.select is None and collection.first is None:
+            continue
+        axis, _, keep = _collection(columns, name, collection)
+        kept[name] = axis, np.ones(axis.n_track, bool) if keep is None else keep
+    return kept
 
 
 def event_values(text: str, columns: Columns) -> NDArray[np.generic]:
@@ -167,8 +183,8 @@ def _of_width(values: NDArray[Any], text: str, row: str) -> NDArray[Any]:
 
 def _collection(
     columns: Columns, name: str, collection: Collection
-) -> tuple[Axis, list[NDArray[Any]]]:
-    """Evaluate the features of the tracks that are kept."""
+) -> tuple[Axis, list[NDArray[Any]], NDArray[np.bool_] | None]:
+    """Evaluate the features of all tracks, and which of them are kept; None if all are."""
     lookup = columns.of(collection.naming(name))
     try:
         values = {text: parse(text)(lookup) for text in collection.expressions()}
@@ -189,9 +205,7 @@ def _collection(
             keep = _hardest(on_tracks(collection.sort), axis, collection.first, keep)
     except DataError as error:
         raise DataError(f"collection {name}: {error}") from None
-    if keep is None:
-        return axis, features
-    return axis.select(keep), [each[keep] for each in features]
+    return axis, features, keep
 
 
 def _axis(values: Mapping[str, Value], n_event: int) -> Axis:

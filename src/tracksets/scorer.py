@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import awkward as ak
 import numpy as np
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from tracksets.blocks import Shape, pack_parts
+from tracksets.calibration import Calibration, link
 from tracksets.compiling import compiled
 from tracksets.engine import compute
 from tracksets.errors import DataError, ModelError
@@ -28,6 +29,9 @@ from tracksets.inputs import Inputs, as_config_error, paths_of
 from tracksets.modelfile import read_model, write_model
 from tracksets.network import Architecture, Model
 from tracksets.targets import Task
+
+if TYPE_CHECKING:
+    from tracksets.explanations import Kind
 
 __all__ = ("Scorer", "load")
 
@@ -54,6 +58,8 @@ class Scorer:
         Slots of the blocks that events are packed into.
     summary
         About the training: events, losses, versions. Plain JSON.
+    calibration
+        What makes probabilities of the network's outputs, if that is more than its task.
 
     Examples
     --------
@@ -67,6 +73,7 @@ class Scorer:
     arrays: Mapping[str, NDArray[Any]] = field(repr=False)
     shape: Shape
     summary: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    calibration: Calibration | None = None
 
     def __call__(self, events: ak.Array) -> ak.Array:
         """Score every event.
@@ -141,7 +148,11 @@ class Scorer:
         """
         blocks = pack_parts(parts, self.shape)
         for outputs in compute(self.hash, self.architecture, self.arrays, blocks):
-            yield self.task.link(outputs)
+            yield self.link(outputs)
+
+    def link(self, outputs: Float[np.ndarray, "event output"]) -> Float[np.ndarray, "event score"]:
+        """Turn outputs of the network into scores."""
+        return link(self.task, self.calibration, outputs)
 
     def _traced(self, events: ak.Array) -> ak.Array:
         """Answer Dask and coffea, which ask with arrays without data what a call would read."""
@@ -157,6 +168,29 @@ class Scorer:
             return ak.Array(np.ascontiguousarray(scores[:, 0]))
         columns = [np.ascontiguousarray(scores[:, i]) for i in range(len(names))]
         return ak.zip(dict(zip(names, columns, strict=True)), depth_limit=1)
+
+    def contributions(self, events: ak.Array, kind: "Kind" = "change") -> ak.Array:
+        """Explain scores, track by track.
+
+        Parameters
+        ----------
+        events
+            As in a call.
+        kind
+            `change`: the score minus the score that the event has without this track, which is
+            exact. `gradient`: the gradient of the score times the distance of the track's features
+            from their means. Both are in the unit of the score.
+
+        Returns
+        -------
+        ak.Array
+            `n * var * float32`, aligned with the tracks; for several classes a record by class
+            within; for several collections a record of these by collection. 0 for tracks that the
+            inputs do not select. See `tracksets.explanations`.
+        """
+        from tracksets.explanations import contributions
+
+        return contributions(self, events, kind)
 
     def branches(self, source: Any = None) -> list[str]:
         """List what the scorer reads.
@@ -194,9 +228,9 @@ class Scorer:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of everything that decides a score: inputs, network, parameters, task."""
+        """SHA-256 of everything that decides a score."""
         digest = hashlib.sha256()
-        for part in (self.inputs, self.model, self.task):
+        for part in (self.inputs, self.model, self.task, *filter(None, [self.calibration])):
             digest.update(part.model_dump_json().encode())
         for name, array in sorted(self.arrays.items()):
             digest.update(f"{name} {array.dtype} {array.shape}".encode())
@@ -221,6 +255,8 @@ class Scorer:
             "shape": {"tracks": dict(self.shape.tracks), "events": self.shape.events},
             "summary": json.loads(json.dumps(self.summary)),
         }
+        if self.calibration is not None:
+            header["calibration"] = self.calibration.model_dump(mode="json")
         write_model(path, header, self.arrays)
 
     @classmethod
@@ -241,6 +277,7 @@ class Scorer:
                 arrays=arrays,
                 shape=_shape(header["shape"], header["inputs"]["collections"]),
                 summary=dict(header["summary"]),
+                calibration=Calibration.from_header(header),
             )
             scorer._check_arrays()
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:

@@ -114,6 +114,18 @@ class Task(Configuration):
             wide = wide * np.asarray(self.scale) + np.asarray(self.shift)
         return wide.astype(np.float32)
 
+    def traced_link(self, outputs: Float[Array, "event output"]) -> Float[Array, "event score"]:
+        """Turn outputs into scores within a compiled function, in single precision."""
+        scores: Array
+        if self.kind == "binary":
+            # Neither form of the logistic function overflows, and small ones keep their digits.
+            scores = jnp.exp(jnp.minimum(outputs, 0)) / (1 + jnp.exp(-jnp.abs(outputs)))
+        elif self.kind == "classes":
+            scores = jax.nn.softmax(outputs, axis=1)
+        else:
+            scores = outputs * jnp.float32(self.scale)[None, :] + jnp.float32(self.shift)[None, :]
+        return scores
+
 
 def task_of(targets: Any, n_event: int, names: Sequence[str] = ()) -> tuple[Task, NDArray[Any]]:
     """Find out what there is to learn from the targets themselves.
