@@ -27,6 +27,7 @@ Knots = tuple[tuple[float, float], ...]
 _GROUPS = 100
 """Groups of events, equal in number, that an isotonic map is found from, at most."""
 _SMALLEST_GROUP = 20
+_TILT = 1e-3
 _HOTTEST = 100.0
 
 
@@ -62,9 +63,20 @@ class Calibration(Configuration):
         return self
 
     @classmethod
-    def from_header(cls, header: Mapping[str, Any]) -> Self | None:
-        """Read what the header of a model file says, if it says something."""
-        return cls.model_validate(header["calibration"]) if "calibration" in header else None
+    def from_header(cls, header: Mapping[str, Any], task: Task) -> Self | None:
+        """Read what the header of a model file says, if it says something.
+
+        Raises
+        ------
+        ValueError
+            If it is nothing for the scores of this task.
+        """
+        if "calibration" not in header:
+            return None
+        found = cls.model_validate(header["calibration"])
+        if task.kind == "regression" or len(found.knots) not in (0, task.outputs):
+            raise ValueError(f"{len(found.knots)} curve(s) for {task.kind} of {task.names}")
+        return found
 
     def curve(self, i: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the coordinates of the knots of score `i`."""
@@ -177,7 +189,8 @@ def _curve(
     """Fit a rising curve to the fraction of true events over the score.
 
     Events are gathered in groups first: of those with negative weights, none could be fitted to
-    alone. Lines join the middles of the steps, so that scores which differ stay different.
+    alone. Lines join the groups, and level ones are tilted a little, so that scores which differ
+    stay different.
     """
     n_group = max(min(_GROUPS, len(scores) // _SMALLEST_GROUP), 1)
     edges = np.unique(np.quantile(scores, np.linspace(0, 1, n_group + 1))[1:-1])
@@ -185,18 +198,18 @@ def _curve(
     totals = np.bincount(group, weights, len(edges) + 1)
     group = _merged(totals)[group]
     total = np.bincount(group, weights)
-    steps = isotonic_regression(np.bincount(group, weights * truth) / total, weights=total)
-    step = np.repeat(np.arange(len(steps.blocks) - 1), np.diff(steps.blocks))[group]
+    steps = isotonic_regression(np.bincount(group, weights * truth) / total, weights=total).x
     size = np.abs(weights)
-    x = np.bincount(step, size * scores) / np.bincount(step, size)
+    x = np.bincount(group, size * scores) / np.bincount(group, size)
     # A fraction of 0 or 1 among n events is no certainty: Laplace's rule of succession.
-    n = np.bincount(step, size) ** 2 / np.bincount(step, size**2)
-    y = np.clip(steps.x[steps.blocks[:-1]], 1 / (n + 2), (n + 1) / (n + 2))
+    n = np.bincount(group, size) ** 2 / np.bincount(group, size**2)
+    y = np.maximum.accumulate(np.clip(steps, 1 / (n + 2), (n + 1) / (n + 2)))
+    y = (1 - _TILT) * y + _TILT * x
     knots = [(0.0, 0.0)]
-    for each in zip(x.tolist(), np.maximum.accumulate(y).tolist(), strict=True):
-        if each[0] > knots[-1][0] and each[1] > knots[-1][1]:
-            knots.append(each)
-    return (*(each for each in knots if each[0] < 1 and each[1] < 1), (1.0, 1.0))
+    for u, v in zip(x.tolist(), y.tolist(), strict=True):
+        if knots[-1][0] < u < 1 and knots[-1][1] < v < 1:
+            knots.append((u, v))
+    return (*knots, (1.0, 1.0))
 
 
 def _merged(totals: NDArray[Any]) -> NDArray[np.int64]:

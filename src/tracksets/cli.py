@@ -6,6 +6,8 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from tracksets.cli_models import Vary, calibrate
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -19,6 +21,9 @@ _Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file.")]
 _Output = Annotated[Path, typer.Option("-o", "--output", help="Where to write.")]
 _Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
 _Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Show no progress.")]
+
+
+app.command()(calibrate)
 
 
 def main() -> None:
@@ -164,6 +169,7 @@ def label(
             help="Score these events only; others get NaN or are not in the friend.",
         ),
     ] = None,
+    vary: Vary = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes side by side.")] = 1,
     dask: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Label on this Dask cluster.")
@@ -177,6 +183,7 @@ def label(
     """Write the score of every event into new ROOT or Parquet files."""
     from tracksets.labelling import LabellingError
     from tracksets.labelling import label as run
+    from tracksets.variations import named_variations
 
     models, files = _models(model or [], arguments)
     failure: LabellingError | None = None
@@ -190,6 +197,7 @@ def label(
             field=field,
             tree=tree,
             select=select,
+            vary=named_variations(vary or ()),
             workers=workers,
             dask=dask,
             fail_fast=fail_fast,
@@ -245,12 +253,16 @@ def export(
 
 
 @app.command()
-def evaluate(model: _Model, config: _Config, output: _Output = Path("evaluation")) -> None:
+def evaluate(
+    model: _Model,
+    config: _Config,
+    output: _Output = Path("evaluation"),
+    vary: Vary = None,
+) -> None:
     """Compare scores with the truth: figures of merit and plots."""
     from tracksets.evaluation import evaluate as run
 
-    result = run(model, config, output)
-    for name, value in result.figures.items():
-        _say(f"{name}: {value:.6g}")
+    result = run(model, config, output, vary or ())
+    _say(result.table)
     for path in result.outputs:
         _say(str(path))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracksets.config import Config
-from tracksets.errors import DataError
+from tracksets.errors import ConfigError, DataError
 from tracksets.features import JaggedInputs, chosen_events, event_values, jagged_inputs
 from tracksets.fields import Columns
 from tracksets.filenames import expand, split_name
@@ -21,7 +21,7 @@ from tracksets.reading import open_tree
 from tracksets.targets import Task, task_of
 from tracksets.weights import balanced, matched
 
-__all__ = ("Dataset", "read_dataset")
+__all__ = ("Dataset", "read_dataset", "refuse_other_task")
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,21 @@ def read_dataset(config: Config, inputs: Inputs) -> Dataset:
         task,
         np.concatenate(variables) if config.data.reweight else None,
     )
+
+
+def refuse_other_task(model: Task, data: Task) -> None:
+    """Refuse events whose truth is of another kind than the scores of a model.
+
+    Raises
+    ------
+    ConfigError
+        If it is, or of another number of classes or targets.
+    """
+    if (data.kind, len(data.names)) != (model.kind, len(model.names)):
+        raise ConfigError(
+            f"the model gives {model.kind} scores of {list(model.names)}, but the configuration "
+            f"has {data.kind} targets {list(data.names)}"
+        )
 
 
 def _sources(config: Config) -> Iterator[_Source]:

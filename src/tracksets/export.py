@@ -165,6 +165,7 @@ def metadata(scorer: Scorer) -> dict[str, Any]:
         # The one score of two classes is the probability of the last.
         "scores": list(task.score_names or task.names[-1:]),
         "units": list(task.units),
+        "calibration": scorer.calibration.method if scorer.calibration else None,
     }
 
 
@@ -177,6 +178,8 @@ def _check_exportable(scorer: Scorer) -> None:
     """Refuse what neither format knows, by its name, rather than write half a scorer."""
     if type(scorer) is not Scorer:
         raise ModelError(f"cannot export a {type(scorer).__name__}, only a plain Scorer")
+    if scorer.inputs.vary:
+        raise ModelError(f"cannot export variations of inputs: {'; '.join(scorer.inputs.vary)}")
     known = {"phi", "rho", "pool", "activation"}
     changed = {
         name: getattr(scorer.model, name)

@@ -19,6 +19,7 @@ from tracksets.fields import Columns
 from tracksets.functions import Value, common_axis
 from tracksets.inputs import Collection, Inputs
 from tracksets.jagged import LARGEST_EXACT, Axis, Column, float32
+from tracksets.variations import varied
 
 __all__ = ("JaggedInputs", "chosen_events", "event_values", "jagged_inputs", "kept_tracks")
 
@@ -108,6 +109,7 @@ def jagged_inputs(events: ak.Array | Columns, inputs: Inputs, first_event: int =
         If a feature is NaN or infinite and `fill` has no value for it.
     """
     columns = events if isinstance(events, Columns) else Columns(events)
+    columns = varied(columns, inputs.vary)
     counts: dict[str, NDArray[np.int64]] = {}
     tracks: dict[str, NDArray[np.float32]] = {}
     for name, collection in inputs.collections.items():
@@ -135,6 +137,7 @@ def kept_tracks(columns: Columns, inputs: Inputs) -> dict[str, tuple[Axis, NDArr
     By collection: how all tracks are shared out, and a mask of them, shape (n_track,).
     """
     kept = {}
+    columns = varied(columns, inputs.vary)
     for name, collection in inputs.collections.items():
         if collection.select is None and collection.first is None:
             continue

@@ -116,6 +116,7 @@ def label(
     field: str = "score",
     tree: str | None = None,
     select: str | None = None,
+    vary: Mapping[str, str] | None = None,
     workers: int = 1,
     dask: Any = None,
     fail_fast: bool = False,
@@ -153,6 +154,9 @@ def label(
     select
         Expression, one number per event: where it is 0, there is no score. Such events have NaN
         as their score; from a friend they are left out, and `entry` says which are there.
+    vary
+        By name: assignments to branches, `{"up": "Track_pt *= 1.02"}`. The scores of events that
+        are shifted so go into a branch of their own, `score_up`.
     workers
         Processes that label files side by side.
     dask
@@ -186,7 +190,7 @@ def label(
         parse(select)
     if dask is not None and workers > 1:
         raise ConfigError("the workers of a Dask cluster are its own; leave out --workers")
-    scorers = _scorers(model, field)
+    scorers = _scorers(model, field, vary or {})
     jobs = [
         Job(source, target, tree, mode, format, select, force)
         for source, target in _outputs(expand(files), os.fspath(output), format)
@@ -214,7 +218,7 @@ def label(
     return report
 
 
-def _scorers(model: Any, field: str) -> Scorers:
+def _scorers(model: Any, field: str, vary: Mapping[str, str]) -> Scorers:
     """Load the models; complain once about names, not for every file."""
     several = isinstance(model, Mapping)
     if several and field != "score":
@@ -224,6 +228,11 @@ def _scorers(model: Any, field: str) -> Scorers:
     scorers = {
         str(name): each if isinstance(each, Scorer) else load(each)
         for name, each in (model if several else {field: model}).items()
+    }
+    scorers |= {
+        f"{name}_{shift}": scorer.varied(text)
+        for name, scorer in scorers.items()
+        for shift, text in vary.items()
     }
     taken: set[str] = set()
     for name, scorer in scorers.items():

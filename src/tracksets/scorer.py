@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
@@ -31,6 +31,7 @@ from tracksets.network import Architecture, Model
 from tracksets.targets import Task
 
 if TYPE_CHECKING:
+    from tracksets.calibration import Method
     from tracksets.explanations import Kind
 
 __all__ = ("Scorer", "load")
@@ -192,6 +193,34 @@ class Scorer:
 
         return contributions(self, events, kind)
 
+    def calibrated(
+        self, events: ak.Array, targets: Any, weights: Any = None, method: "Method" = "temperature"
+    ) -> "Scorer":
+        """Return the scorer whose probabilities fit events that it was not trained on.
+
+        Parameters
+        ----------
+        events, targets, weights
+            As in `fit`; weights of any sign.
+        method
+            `temperature` or `isotonic`; see `tracksets.calibration`.
+        """
+        from tracksets.calibrating import calibrate_on_events
+
+        return calibrate_on_events(self, events, targets, weights, method).scorer
+
+    def varied(self, *assignments: str) -> "Scorer":
+        """Return the scorer that sees shifted branches: `scorer.varied("Track_pt *= 1.02")`.
+
+        What is computed from a branch shifts with it: features, cuts on tracks, masses. See
+        `tracksets.variations`.
+        """
+        content = {**self.inputs.model_dump(), "vary": (*self.inputs.vary, *assignments)}
+        try:
+            return replace(self, inputs=Inputs.model_validate(content))
+        except ValidationError as error:
+            raise as_config_error(error, "the variation") from None
+
     def branches(self, source: Any = None) -> list[str]:
         """List what the scorer reads.
 
@@ -270,14 +299,15 @@ class Scorer:
         """
         header, arrays = read_model(path)
         try:
+            task = Task.model_validate(header["task"])
             scorer = cls(
                 inputs=Inputs.model_validate(header["inputs"]),
                 model=Model.model_validate(header["model"]),
-                task=Task.model_validate(header["task"]),
+                task=task,
                 arrays=arrays,
                 shape=_shape(header["shape"], header["inputs"]["collections"]),
                 summary=dict(header["summary"]),
-                calibration=Calibration.from_header(header),
+                calibration=Calibration.from_header(header, task),
             )
             scorer._check_arrays()
         except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:

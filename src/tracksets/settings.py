@@ -56,6 +56,9 @@ class Training(Configuration):
         What decides which epoch is best: the `loss` or the `auc` of the validation events.
     patience
         Epochs without a better metric before training stops. The best parameters are kept.
+    calibration
+        Whether probabilities are calibrated on the validation events afterwards, and how:
+        `temperature` or `isotonic`.
     seed
         Of the split, the initial weights and the order of events.
     checkpoint_minutes
@@ -78,6 +81,7 @@ class Training(Configuration):
     validation: _Fraction = 0.2
     metric: Literal["loss", "auc"] = "loss"
     patience: Annotated[int, Field(gt=0)] = 5
+    calibration: Literal["temperature", "isotonic"] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 5.0
 
@@ -87,6 +91,8 @@ class Training(Configuration):
             raise ValueError("one-cycle rises by itself: leave warmup out")
         if self.warmup >= self.epochs:
             raise ValueError(f"warmup takes {self.warmup:g} of {self.epochs} epochs")
+        if self.calibration and not self.validation:
+            raise ValueError(f"calibration = '{self.calibration}' needs validation events")
         if self.metric != "loss" and not self.validation:
             raise ValueError(f"metric = '{self.metric}' needs validation events")
         return self

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracksets.blocks import Shape
+from tracksets.calibrating import calibrate_inputs
 from tracksets.checkpoints import Checkpoints, refuse_earlier
 from tracksets.config import Config, read_config
 from tracksets.datasets import read_dataset
@@ -160,8 +161,9 @@ def fit_inputs(
 ) -> Scorer:
     """Train on flat inputs; see `fit`."""
     model, training = model or Model(), training or Training()
-    if training.label_smoothing and task.kind == "regression":
-        raise ConfigError("label_smoothing is for classes, not for a regression")
+    for option in ("label_smoothing", "calibration"):
+        if getattr(training, option) and task.kind == "regression":
+            raise ConfigError(f"{option} is for classes, not for a regression")
     sample = Sample(
         InMemory(jagged),
         task.learnable(targets),
@@ -207,7 +209,7 @@ def fit_inputs(
             keeper = Checkpoints(Path(checkpoints), mark, training.checkpoint_minutes)
             stack.enter_context(keeper)
         fitted = fit_network(problem, training, on_epoch, keeper, stop)
-    return Scorer(
+    scorer = Scorer(
         inputs=inputs,
         model=model,
         task=task,
@@ -225,6 +227,11 @@ def fit_inputs(
             **({"stopped": True} if fitted.stopped else {}),
         },
     )
+    if training.calibration is None:
+        return scorer
+    others, truth = jagged.take(held_out), targets[held_out]
+    weights = sample.weights[held_out].astype(np.float64)
+    return calibrate_inputs(scorer, others, truth, weights, training.calibration).scorer
 
 
 def _fingerprint(problem: Problem, inputs: Inputs, training: Training) -> str:
