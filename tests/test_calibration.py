@@ -21,6 +21,7 @@ from tracksets.config import read_config
 from tracksets.errors import ConfigError, DataError, ModelError
 from tracksets.metrics import roc_auc
 from tracksets.targets import Task
+from tracksets.training import split
 
 CURVE = ((0.0, 0.0), (0.2, 0.5), (0.6, 0.7), (1.0, 1.0))
 CALIBRATIONS = [
@@ -225,6 +226,33 @@ def test_on_events_and_on_files(sample_data):
     assert calibrate_on_files(again, sample_data / "evaluate.toml").scorer == done.scorer
 
 
+def test_scores_that_say_nothing_or_everything():
+    outputs = np.linspace(-1, 1, 50, dtype=np.float32)[:, None]
+    truth, ones = (outputs[:, 0] > 0).astype(int), np.ones(50)
+    for sign, expected in ((-1, 100), (1, 0.01)):
+        found = calibrate("temperature", BINARY, sign * outputs, truth, ones).temperature
+        assert found == pytest.approx(expected, rel=0.01)
+
+
+def test_too_few_events_to_check():
+    scorer = make_scorer().calibrated(make_events(2), [0, 1])
+    assert scorer.calibration is not None
+    figures = scorer.summary["calibration"]
+    assert "ece_before" in figures
+    assert "ece_after" not in figures
+
+
+def test_before_the_training():
+    events = make_events(40)
+    weights = np.ones(40)
+    _, held_out = split(40, ts.Training())
+    weights[held_out] = -1  # which a training would take, if the others outweigh them
+    targets = np.arange(40) % 2
+    training = ts.Training(calibration="temperature", epochs=1)
+    with pytest.raises(DataError, match="class background sum to -"):
+        ts.fit(events, targets, make_scorer().inputs, weights=weights, training=training)
+
+
 def test_what_is_refused():
     outputs, classes = too_sure(BINARY, 1.0, 50)
     ones = np.ones(50)
@@ -232,8 +260,6 @@ def test_what_is_refused():
         calibrate("temperature", REGRESSION, outputs, classes, ones)
     with pytest.raises(DataError, match="class signal sum to 0"):
         calibrate("isotonic", BINARY, outputs, np.zeros(50, int), ones)
-    with pytest.raises(DataError, match="no temperature between 0.01 and 100 fits"):
-        calibrate("temperature", BINARY, -outputs, (outputs[:, 0] > 0).astype(int), ones)
     with pytest.raises(ConfigError, match="no calibration 'isotonc': did you mean 'isotonic'"):
         make_scorer().calibrated(make_events(4), [0, 1, 0, 1], method="isotonc")
     with pytest.raises(DataError, match="weights of shape"):

@@ -5,6 +5,7 @@ events is mapped as the other half says.
 """
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
@@ -44,7 +45,7 @@ class Calibrated:
     figures
         The number of `events`; the expected calibration error (see `tracksets.comparisons`) and
         the cross-entropy before and after, on events that the calibration was not found from; and
-        the error that a perfect score would have by chance.
+        the error that a perfect score would have by chance. Of too few events there is no after.
     """
 
     scorer: Scorer
@@ -121,19 +122,32 @@ def calibrate_inputs(
         ]
     )
     calibration = calibrate(method, task, outputs, classes, weights)
-    half = np.random.default_rng(0).permutation(len(classes)) % 2 == 0
-    after = np.empty((len(classes), task.outputs), np.float32)
-    for chosen in (half, ~half):
-        other = calibrate(method, task, outputs[chosen], classes[chosen], weights[chosen])
-        after[~chosen] = link(task, other, outputs[~chosen])
     before = link(task, scorer.calibration, outputs)
     figures = {
         "events": float(len(classes)),
         **_figures(task, before, classes, weights, "before"),
-        **_figures(task, after, classes, weights, "after"),
     }
+    with suppress(DataError):  # of few events, a half may not have what it takes
+        after = _crosswise(method, task, outputs, classes, weights)
+        figures |= _figures(task, after, classes, weights, "after")
     summary = {**scorer.summary, "calibration": {"method": method, **figures}}
     return Calibrated(replace(scorer, calibration=calibration, summary=summary), figures)
+
+
+def _crosswise(
+    method: Method,
+    task: Task,
+    outputs: Float[np.ndarray, "event output"],
+    classes: Int[np.ndarray, " event"],
+    weights: Float[np.ndarray, " event"],
+) -> Float[np.ndarray, "event score"]:
+    """Map each half of the events as the other half says."""
+    half = np.random.default_rng(0).permutation(len(classes)) % 2 == 0
+    scores = np.empty((len(classes), task.outputs), np.float32)
+    for chosen in (half, ~half):
+        other = calibrate(method, task, outputs[chosen], classes[chosen], weights[chosen])
+        scores[~chosen] = link(task, other, outputs[~chosen])
+    return scores
 
 
 def _figures(
@@ -167,5 +181,6 @@ def describe(done: Calibrated) -> str:
         ("ece_by_chance", "  of a perfect score"),
         ("loss", "cross-entropy"),
     ):
-        lines.append(f"{name:28}{figures[f'{key}_before']:10.4f}{figures[f'{key}_after']:10.4f}")
+        after = figures.get(f"{key}_after", np.nan)
+        lines.append(f"{name:28}{figures[f'{key}_before']:10.4f}{after:10.4f}")
     return "\n".join(lines)

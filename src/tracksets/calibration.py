@@ -19,7 +19,7 @@ from tracksets.errors import DataError
 from tracksets.inputs import Configuration
 from tracksets.targets import Task
 
-__all__ = ("Calibration", "Method", "calibrate", "link", "traced_link")
+__all__ = ("Calibration", "Method", "calibrate", "link", "refuse_uncalibratable", "traced_link")
 
 Method = Literal["temperature", "isotonic"]
 Knots = tuple[tuple[float, float], ...]
@@ -29,6 +29,7 @@ _GROUPS = 100
 _SMALLEST_GROUP = 20
 _TILT = 1e-3
 _HOTTEST = 100.0
+"""Scores that say nothing of the classes would fit best with an infinite temperature."""
 
 
 class Calibration(Configuration):
@@ -140,9 +141,21 @@ def calibrate(
     Raises
     ------
     DataError
-        If the task is a regression, the weights of a class do not sum to more than 0, or no
-        temperature fits.
+        If the task is a regression, or the weights of a class do not sum to more than 0.
     """
+    refuse_uncalibratable(task, classes, weights)
+    if method == "temperature":
+        return Calibration(method=method, temperature=_temperature(task, outputs, classes, weights))
+    scores = task.link(outputs).astype(np.float64)
+    signals = [1] if task.kind == "binary" else range(len(task.names))
+    curves = [_curve(scores[:, k], classes == i, weights) for k, i in enumerate(signals)]
+    return Calibration(method=method, knots=tuple(curves))
+
+
+def refuse_uncalibratable(
+    task: Task, classes: Int[np.ndarray, " event"], weights: Float[np.ndarray, " event"]
+) -> None:
+    """Refuse events that nothing can be calibrated on; see `calibrate`."""
     if task.kind == "regression":
         raise DataError("a regression has no probabilities to calibrate")
     for i, name in enumerate(task.names):
@@ -152,12 +165,6 @@ def calibrate(
                 f"the weights of the events of class {name} sum to {total:g}, where more than 0 is "
                 "needed to calibrate"
             )
-    if method == "temperature":
-        return Calibration(method=method, temperature=_temperature(task, outputs, classes, weights))
-    scores = task.link(outputs).astype(np.float64)
-    signals = [1] if task.kind == "binary" else range(len(task.names))
-    curves = [_curve(scores[:, k], classes == i, weights) for k, i in enumerate(signals)]
-    return Calibration(method=method, knots=tuple(curves))
 
 
 def _temperature(
@@ -175,11 +182,6 @@ def _temperature(
 
     end = np.log(_HOTTEST)
     found = minimize_scalar(loss, bounds=(-end, end), method="bounded", options={"xatol": 1e-6})
-    if abs(found.x) > 0.99 * end:
-        raise DataError(
-            f"no temperature between {1 / _HOTTEST:g} and {_HOTTEST:g} fits these "
-            f"{len(outputs)} events: the scores say nothing of the classes, or everything"
-        )
     return float(np.exp(found.x))
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from tracksets.cli_models import Vary, calibrate
+from tracksets.cli_models import Vary, calibrate, explain, report_on
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -24,6 +24,7 @@ _Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Show no progress.")
 
 
 app.command()(calibrate)
+app.command()(explain)
 
 
 def main() -> None:
@@ -181,14 +182,12 @@ def label(
     quiet: _Quiet = False,
 ) -> None:
     """Write the score of every event into new ROOT or Parquet files."""
-    from tracksets.labelling import LabellingError
     from tracksets.labelling import label as run
     from tracksets.variations import named_variations
 
     models, files = _models(model or [], arguments)
-    failure: LabellingError | None = None
-    try:
-        report = run(
+    report_on(
+        lambda: run(
             models,
             files,
             output,
@@ -203,16 +202,9 @@ def label(
             fail_fast=fail_fast,
             force=force,
             progress=not quiet,
-        )
-    except LabellingError as error:
-        failure, report = error, error.report
-    for path in report.outputs:
-        _say(str(path))
-    if not quiet:
-        _say(str(report), stderr=True)
-    if failure is not None:
-        _say(f"error: {failure}", stderr=True)
-        sys.exit(1)
+        ),
+        quiet=quiet,
+    )
 
 
 def _models(named: list[str], arguments: list[str]) -> tuple[Any, list[str]]:

@@ -144,6 +144,8 @@ def label(
         `branch`: the input file with the score as one more branch of the tree. `append`: a
         byte-for-byte copy of the input file plus a friend tree `Events_score`. `friend`: that
         tree only, with `run`, `luminosityBlock` and `event` where the input has them.
+        `explain`: a friend that also has what each track contributes to the score of one model,
+        `Track_score_change` and `Track_score_gradient` (see `Scorer.contributions`).
     format
         What the labelled tree is to be: `root` (a TTree), `rntuple` or `parquet`; by default
         what the input is.
@@ -191,6 +193,8 @@ def label(
     if dask is not None and workers > 1:
         raise ConfigError("the workers of a Dask cluster are its own; leave out --workers")
     scorers = _scorers(model, field, vary or {})
+    if mode == "explain" and (len(scorers) > 1 or select is not None):
+        raise ConfigError("mode explain takes one model, and explains all events")
     jobs = [
         Job(source, target, tree, mode, format, select, force)
         for source, target in _outputs(expand(files), os.fspath(output), format)

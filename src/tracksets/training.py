@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tracksets.blocks import Shape
 from tracksets.calibrating import calibrate_inputs
+from tracksets.calibration import refuse_uncalibratable
 from tracksets.checkpoints import Checkpoints, refuse_earlier
 from tracksets.config import Config, read_config
 from tracksets.datasets import read_dataset
@@ -170,6 +171,9 @@ def fit_inputs(
         _weights(weights, jagged.n_event).astype(np.float32),
     )
     chosen, held_out = split(jagged.n_event, training)
+    if training.calibration:  # rather now than after the training
+        truth = np.asarray(targets[held_out])
+        refuse_uncalibratable(task, truth, sample.weights[held_out])
     train, validation = sample.part(chosen), sample.part(held_out) if len(held_out) else None
     for part, what in ((train, "training"), (validation, "validation")):
         if part is not None and not part.total > 0:
