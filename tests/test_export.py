@@ -29,6 +29,7 @@ from hypothesis import strategies as st
 import tracksets as ts
 from tracksets import export as export_module
 from tracksets.blocks import Shape
+from tracksets.calibration import Calibration
 from tracksets.config import read_config
 from tracksets.errors import ConfigError, DataError, FileError, ModelError, TracksetsError
 from tracksets.export import export, metadata
@@ -531,3 +532,19 @@ def test_a_model_file_is_as_good_as_a_scorer(tmp_path):
     export(make_scorer(), tmp_path / "two.onnx")
     assert (tmp_path / "one.onnx").read_bytes() == (tmp_path / "two.onnx").read_bytes()
     assert INPUTS.collections.keys() == {"Track", "Jet"}
+
+
+@pytest.mark.parametrize("suffix", OPEN)
+@pytest.mark.parametrize("task", [BINARY, CLASSES], ids=lambda task: task.kind)
+@pytest.mark.parametrize("method", ["temperature", "isotonic"])
+def test_calibrated_scores(tmp_path, suffix, task, method):
+    curves = [((0, 0), (0.01, 0.02), (0.3, 0.1 * k), (0.8, 0.9), (1, 1)) for k in (3, 4, 5)]
+    kept = {"temperature": 2.5} if method == "temperature" else {"knots": curves[: task.outputs]}
+    scorer = replace(make_scorer(task), calibration=Calibration(method=method, **kept))
+    path = tmp_path / f"model.{suffix}"
+    assert export(scorer, path).difference < 2e-5
+    inputs = flat_inputs(random_counts(200, 5), WIDTHS)
+    found = OPEN[suffix](path)(inputs)
+    assert largest_difference(found, scorer.score_inputs(inputs), scorer) < 2e-5
+    assert largest_difference(found, make_scorer(task).score_inputs(inputs), scorer) > 0.1
+    assert metadata(scorer)["calibration"] == method

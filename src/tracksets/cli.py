@@ -6,6 +6,8 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from tracksets.cli_models import Vary, calibrate, explain, report_on
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -19,6 +21,10 @@ _Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file.")]
 _Output = Annotated[Path, typer.Option("-o", "--output", help="Where to write.")]
 _Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
 _Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Show no progress.")]
+
+
+app.command()(calibrate)
+app.command()(explain)
 
 
 def main() -> None:
@@ -181,6 +187,7 @@ def label(
         bool,
         typer.Option("--spread", help="Also write the spread of each score, over several models."),
     ] = False,
+    vary: Vary = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes side by side.")] = 1,
     dask: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Label on this Dask cluster.")
@@ -192,13 +199,12 @@ def label(
     quiet: _Quiet = False,
 ) -> None:
     """Write the score of every event into new ROOT or Parquet files."""
-    from tracksets.labelling import LabellingError
     from tracksets.labelling import label as run
+    from tracksets.variations import named_variations
 
     models, files = _models(model or [], arguments)
-    failure: LabellingError | None = None
-    try:
-        report = run(
+    report_on(
+        lambda: run(
             models,
             files,
             output,
@@ -208,21 +214,15 @@ def label(
             tree=tree,
             select=select,
             spread=spread,
+            vary=named_variations(vary or ()),
             workers=workers,
             dask=dask,
             fail_fast=fail_fast,
             force=force,
             progress=not quiet,
-        )
-    except LabellingError as error:
-        failure, report = error, error.report
-    for path in report.outputs:
-        _say(str(path))
-    if not quiet:
-        _say(str(report), stderr=True)
-    if failure is not None:
-        _say(f"error: {failure}", stderr=True)
-        sys.exit(1)
+        ),
+        quiet=quiet,
+    )
 
 
 def _models(named: list[str], arguments: list[str]) -> tuple[Any, list[str]]:
@@ -263,12 +263,16 @@ def export(
 
 
 @app.command()
-def evaluate(model: _Model, config: _Config, output: _Output = Path("evaluation")) -> None:
+def evaluate(
+    model: _Model,
+    config: _Config,
+    output: _Output = Path("evaluation"),
+    vary: Vary = None,
+) -> None:
     """Compare scores with the truth: figures of merit and plots."""
     from tracksets.evaluation import evaluate as run
 
-    result = run(model, config, output)
-    for name, value in result.figures.items():
-        _say(f"{name}: {value:.6g}")
+    result = run(model, config, output, vary or ())
+    _say(result.table)
     for path in result.outputs:
         _say(str(path))

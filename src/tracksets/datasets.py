@@ -4,7 +4,7 @@ Files are read a chunk at a time, and only the branches that an expression names
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -12,16 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracksets.config import Config
-from tracksets.errors import DataError
+from tracksets.errors import ConfigError, DataError
 from tracksets.features import JaggedInputs, chosen_events, event_values, jagged_inputs
 from tracksets.fields import Columns
 from tracksets.filenames import expand, split_name
+from tracksets.folds import whole_numbers
 from tracksets.inputs import Inputs, paths_of
 from tracksets.reading import open_tree
 from tracksets.targets import Task, task_of
 from tracksets.weights import balanced, matched
 
-__all__ = ("Dataset", "read_dataset")
+__all__ = ("Dataset", "read_dataset", "refuse_other_task")
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,12 @@ class Dataset:
     task: Task
     variable: NDArray[np.float64] | None = None
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+    def inputs_in(self, folds: str | None) -> JaggedInputs:
+        """Return the inputs with the fold of each event, if this column says it."""
+        if folds is None:
+            return self.inputs
+        return replace(self.inputs, fold=whole_numbers(self.columns[folds], folds))
 
     def training_weights(self, config: Config) -> NDArray[np.float64]:
         """Return the weights as the configuration wants them: matched, then balanced."""
@@ -135,6 +142,21 @@ def read_dataset(config: Config, inputs: Inputs, *, columns: Sequence[str] = ())
         np.concatenate(variables) if config.data.reweight else None,
         {text: np.concatenate(each) for text, each in others.items()},
     )
+
+
+def refuse_other_task(model: Task, data: Task) -> None:
+    """Refuse events whose truth is of another kind than the scores of a model.
+
+    Raises
+    ------
+    ConfigError
+        If it is, or of another number of classes or targets.
+    """
+    if (data.kind, len(data.names)) != (model.kind, len(model.names)):
+        raise ConfigError(
+            f"the model gives {model.kind} scores of {list(model.names)}, but the configuration "
+            f"has {data.kind} targets {list(data.names)}"
+        )
 
 
 def _sources(config: Config) -> Iterator[_Source]:

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracksets.blocks import Shape
+from tracksets.calibrating import calibrate_inputs
+from tracksets.calibration import refuse_uncalibratable
 from tracksets.checkpoints import Checkpoints
 from tracksets.errors import ConfigError, DataError, StoppedError
 from tracksets.features import JaggedInputs
@@ -44,14 +47,18 @@ def fit_inputs(
 ) -> Scorer:
     """Train on flat inputs; see `fit`. `columns` has the values of `training.expressions`."""
     model, training = model or Model(), training or Training()
-    if training.label_smoothing and task.kind == "regression":
-        raise ConfigError("label_smoothing is for classes, not for a regression")
+    for option in ("label_smoothing", "calibration"):
+        if getattr(training, option) and task.kind == "regression":
+            raise ConfigError(f"{option} is for classes, not for a regression")
     sample = Sample(
         InMemory(jagged),
         task.learnable(targets),
         _weights(weights, jagged.n_event).astype(np.float32),
     )
     splitting = Splitting.of(jagged.n_event, training, columns or {})
+    unseen = splitting.unseen() if training.calibration else np.empty(0, np.int64)
+    if training.calibration:  # rather now than after the training
+        refuse_uncalibratable(task, np.asarray(targets[unseen]), sample.weights[unseen])
     done: list[tuple[Member, Fitted]] = []
     with asked_to_stop() as stop:
         for member in splitting.members():
@@ -65,7 +72,7 @@ def fit_inputs(
                 )
     every = [fitted.arrays for _, fitted in done]
     several = {name: np.stack([arrays[name] for arrays in every]) for name in every[0]}
-    return Scorer(
+    scorer = Scorer(
         inputs=inputs,
         model=model,
         task=task,
@@ -75,6 +82,11 @@ def fit_inputs(
         n_member=len(done),
         folds=splitting.folds,
     )
+    if training.calibration is None:
+        return scorer
+    others = replace(jagged, fold=splitting.numbers).take(unseen)
+    weight = sample.weights[unseen].astype(np.float64)
+    return calibrate_inputs(scorer, others, targets[unseen], weight, training.calibration).scorer
 
 
 def _problem(sample: Sample, member: Member, task: Task, inputs: Inputs, model: Model) -> Problem:

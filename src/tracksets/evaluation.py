@@ -2,8 +2,8 @@
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracksets.atomic import appearing
+from tracksets.comparisons import confusion, mean_reliability, reliability
 from tracksets.config import Config, read_config
-from tracksets.datasets import read_dataset
-from tracksets.errors import ConfigError, FileError
-from tracksets.folds import whole_numbers
-from tracksets.metrics import Roc, roc
-from tracksets.plots import plot_history, plot_prediction, plot_roc, plot_scores
+from tracksets.datasets import Dataset, read_dataset, refuse_other_task
+from tracksets.errors import DataError, FileError
+from tracksets.figures import (
+    as_table,
+    changes,
+    class_figures,
+    confusion_table,
+    one_against_others,
+    regression_figures,
+)
+from tracksets.metrics import roc
+from tracksets.plots import (
+    plot_history,
+    plot_prediction,
+    plot_reliability,
+    plot_roc,
+    plot_scores,
+)
 from tracksets.scorer import Scorer, load
 from tracksets.targets import Task
+from tracksets.variations import named_variations
 
 __all__ = ("Evaluation", "evaluate")
 
@@ -30,19 +45,29 @@ class Evaluation:
     Attributes
     ----------
     figures
-        By name: numbers, such as `auc`.
+        By name: numbers, such as `auc` and `auc_uncertainty`.
     outputs
         The files that were written.
+    confusion
+        Sums of weights by true (rows) and predicted class; of a regression, nothing.
+    variations
+        By name of the variation: its `text`, and how scores and figures change.
+    table
+        All of it, for people.
     """
 
     figures: Mapping[str, float]
     outputs: tuple[Path, ...]
+    confusion: Sequence[Sequence[float]] = ()
+    variations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    table: str = field(default="", repr=False)
 
 
 def evaluate(
     model: Scorer | str | os.PathLike[str],
     config: Config | str | os.PathLike[str],
     output: str | os.PathLike[str],
+    vary: Sequence[str] = (),
 ) -> Evaluation:
     """Score events with known truth and write figures of merit and plots.
 
@@ -55,11 +80,15 @@ def evaluate(
         true of them. Classes are matched by their order.
     output
         A folder for `figures.json` and the plots; files of these names are replaced.
+    vary
+        Assignments to branches, `Track_pt *= 1.02` or `up: Track_pt *= 1.02`: the events are scored
+        again with each of them. What is true of the events, their weights and the selection of
+        events stay.
 
     Returns
     -------
     Evaluation
-        Of classes: the weighted area under the ROC curve; of a regression: bias and resolution.
+        See `tracksets.figures`.
 
     Raises
     ------
@@ -72,76 +101,118 @@ def evaluate(
     """
     scorer = model if isinstance(model, Scorer) else load(model)
     config = config if isinstance(config, Config) else read_config(config)
+    shifts = named_variations(vary)
     folder = Path(output)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(f"cannot write to the folder {folder}: {error.strerror}") from error
-    fold = scorer.folds.expression if scorer.folds else None
-    data = read_dataset(config, scorer.inputs, columns=[fold] if fold else [])
+    fold = scorer.fold_expression
+    data = read_dataset(config, scorer.inputs, columns=[*filter(None, [fold])])
     task = scorer.task
-    if (data.task.kind, len(data.task.names)) != (task.kind, len(task.names)):
-        raise ConfigError(
-            f"the model gives {task.kind} scores of {list(task.names)}, but the configuration has "
-            f"{data.task.kind} targets {list(data.task.names)}"
-        )
-    inputs = data.inputs
-    if fold:
-        inputs = replace(inputs, fold=whole_numbers(data.columns[fold], fold))
-    scores = scorer.score_inputs(inputs)
+    refuse_other_task(task, data.task)
+    scores = scorer.score_inputs(data.inputs_in(fold))
+    figures: dict[str, float] = {"events": float(len(scores))}
+    matrix: NDArray[np.float64] = np.empty((0, 0))
     if task.kind == "regression":
-        figures, outputs = _regression(task, data.targets, scores, data.weights, folder)
+        truth = data.targets.reshape(len(scores), -1).astype(np.float64)
+        figures |= regression_figures(task, truth, scores, data.weights)
+        tables = [as_table(figures)]
+        outputs = _plot_regression(task, truth, scores, folder)
     else:
-        figures, outputs = _classes(task, data.targets, scores, data.weights, folder)
+        figures |= class_figures(task, data.targets, scores, data.weights)
+        figures |= _uncalibrated(scorer, data)
+        matrix = confusion(data.targets, scores, data.weights)
+        tables = [
+            as_table(figures),
+            confusion_table(task, data.targets, scores, data.weights),
+        ]
+        outputs = _plot_classes(task, data.targets, scores, data.weights, folder)
+    variations = {}
+    for name, text in shifts.items():
+        found = _varied(scorer, config, data, scores, text)
+        variations[name] = {"text": text, **found}
+        tables.append(f"{name}: {text}\n{as_table(found)}")
     members = scorer.summary.get("members", [scorer.summary])
     for i, each in enumerate(members):
         if each.get("history"):
             name = f"loss_{i + 1}.png" if len(members) > 1 else "loss.png"
             outputs.append(plot_history(each["history"], folder / name))
-    figures = {"events": float(len(scores)), **figures}
+    result = Evaluation(
+        figures,
+        (folder / "figures.json", *outputs),
+        matrix.tolist(),
+        variations,
+        "\n\n".join(tables),
+    )
     with appearing(folder / "figures.json", force=True) as file:
-        file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-    return Evaluation(figures, (folder / "figures.json", *outputs))
+        file.write_text(_as_json(result), encoding="utf-8")
+    return result
 
 
-def _classes(
+def _as_json(result: Evaluation) -> str:
+    """Write what JSON has numbers for; what it has none for is null."""
+
+    def finite(content: Any) -> Any:
+        if isinstance(content, Mapping):
+            return {name: finite(each) for name, each in content.items()}
+        return None if isinstance(content, float) and not np.isfinite(content) else content
+
+    content = {**result.figures}
+    extra = {"confusion": result.confusion, "variations": result.variations}
+    content |= {name: each for name, each in extra.items() if each}  # type: ignore[misc]
+    return json.dumps(finite(content), indent=2) + "\n"
+
+
+def _uncalibrated(scorer: Scorer, data: Dataset) -> dict[str, float]:
+    """Compute what the calibration error would be without the calibration."""
+    if scorer.calibration is None:
+        return {}
+    scores = replace(scorer, calibration=None).score_inputs(data.inputs_in(scorer.fold_expression))
+    return {"ece_uncalibrated": mean_reliability(data.targets, scores, data.weights)[0]}
+
+
+def _varied(
+    scorer: Scorer, config: Config, data: Dataset, scores: NDArray[np.float32], text: str
+) -> dict[str, float]:
+    shifted = scorer.varied(text)
+    fold = scorer.fold_expression
+    again = read_dataset(config, shifted.inputs, columns=[*filter(None, [fold])])
+    if len(again.targets) != len(data.targets):
+        raise DataError(f"'{text}': the files have other events than a moment ago")
+    # Of the folds that the events were trained in, whatever the variation does to them.
+    others = shifted.score_inputs(replace(again.inputs, fold=data.inputs_in(fold).fold))
+    return changes(scorer.task, data.targets, scores, others, data.weights)
+
+
+def _plot_classes(
     task: Task,
     classes: NDArray[np.int64],
     scores: NDArray[np.float32],
     weights: NDArray[np.float64],
     folder: Path,
-) -> tuple[dict[str, float], list[Path]]:
+) -> list[Path]:
     """Compare each class with all others; of two classes, the last one with the first."""
-    signals = [len(task.names) - 1] if task.kind == "binary" else range(len(task.names))
-    curves: dict[str, Roc] = {}
-    outputs = []
-    for column, i in enumerate(signals):
-        name = task.names[i]
-        curves[name] = roc(classes == i, scores[:, column], weights)
-        file = folder / ("score.png" if task.kind == "binary" else f"score_{name}.png")
+    outputs, curves, reliabilities = [], {}, {}
+    for suffix, truth, column in one_against_others(task, classes):
+        name = suffix.removeprefix("_") or task.names[-1]
+        curves[name] = roc(truth, scores[:, column], weights)
+        reliabilities[name] = reliability(truth, scores[:, column], weights)
+        file = folder / f"score{suffix}.png"
         outputs.append(
             plot_scores(scores[:, column], classes, weights, task.names, f"score for {name}", file)
         )
     outputs.append(plot_roc(curves, folder / "roc.png"))
-    if task.kind == "binary":
-        return {"auc": curves[task.names[-1]].auc}, outputs
-    return {f"auc_{name}": each.auc for name, each in curves.items()}, outputs
+    outputs.append(plot_reliability(reliabilities, folder / "calibration.png"))
+    return outputs
 
 
-def _regression(
-    task: Task,
-    targets: NDArray[Any],
-    scores: NDArray[np.float32],
-    weights: NDArray[np.float64],
-    folder: Path,
-) -> tuple[dict[str, float], list[Path]]:
-    figures, outputs = {}, []
-    truth = targets.reshape(len(targets), -1).astype(np.float64)
+def _plot_regression(
+    task: Task, truth: NDArray[np.float64], scores: NDArray[np.float32], folder: Path
+) -> list[Path]:
+    outputs = []
     for i, name in enumerate(task.names):
-        residual = scores[:, i] - truth[:, i]
-        figures[f"bias_{name}"] = float(np.average(residual, weights=weights))
-        figures[f"rms_{name}"] = float(np.sqrt(np.average(residual**2, weights=weights)))
         file = folder / ("prediction.png" if len(task.names) == 1 else f"prediction_{i}.png")
         shown = f"{name} [{task.units[i]}]" if task.units else name
         outputs.append(plot_prediction(truth[:, i], scores[:, i], shown, file))
-    return figures, outputs
+    return outputs

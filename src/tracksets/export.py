@@ -165,6 +165,7 @@ def metadata(scorer: Scorer) -> dict[str, Any]:
         # The one score of two classes is the probability of the last.
         "scores": list(task.score_names or task.names[-1:]),
         "units": list(task.units),
+        "calibration": scorer.calibration.method if scorer.calibration else None,
     }
 
 
@@ -183,6 +184,8 @@ def _check_exportable(scorer: Scorer) -> None:
             f"cannot export a model {kind}, of {scorer.n_member} models. Each of them can be "
             "exported on its own, in Python: export(scorer.members[0], ...)"
         )
+    if scorer.inputs.vary:
+        raise ModelError(f"cannot export variations of inputs: {'; '.join(scorer.inputs.vary)}")
     known = {"phi", "rho", "pool", "activation"}
     changed = {
         name: getattr(scorer.model, name)

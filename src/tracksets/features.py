@@ -18,8 +18,9 @@ from tracksets.folds import whole_numbers
 from tracksets.functions import Value, common_axis
 from tracksets.inputs import Collection, Inputs
 from tracksets.jagged import LARGEST_EXACT, Axis, Column, float32
+from tracksets.variations import varied
 
-__all__ = ("JaggedInputs", "chosen_events", "event_values", "jagged_inputs")
+__all__ = ("JaggedInputs", "chosen_events", "event_values", "jagged_inputs", "kept_tracks")
 
 
 def jagged_inputs(
@@ -49,10 +50,13 @@ def jagged_inputs(
         If a feature is NaN or infinite and `fill` has no value for it.
     """
     columns = events if isinstance(events, Columns) else Columns(events)
+    columns = varied(columns, inputs.vary)
     counts: dict[str, NDArray[np.int64]] = {}
     tracks: dict[str, NDArray[np.float32]] = {}
     for name, collection in inputs.collections.items():
-        axis, features = _collection(columns, name, collection)
+        axis, features, keep = _collection(columns, name, collection)
+        if keep is not None:
+            axis, features = axis.select(keep), [each[keep] for each in features]
         counts[name] = axis.counts
 
         def event_of(track: int, axis: Axis = axis) -> int:
@@ -67,6 +71,21 @@ def jagged_inputs(
     _finite(event, inputs.event, where, lambda at: first_event + at, "leave such events out")
     folds = None if fold is None else whole_numbers(event_values(fold, columns), fold)
     return JaggedInputs(counts, tracks, event, folds)
+
+
+def kept_tracks(columns: Columns, inputs: Inputs) -> dict[str, tuple[Axis, NDArray[np.bool_]]]:
+    """Say which tracks `jagged_inputs` keeps, of the collections where it leaves some out.
+
+    By collection: how all tracks are shared out, and a mask of them, shape (n_track,).
+    """
+    kept = {}
+    columns = varied(columns, inputs.vary)
+    for name, collection in inputs.collections.items():
+        if collection.select is None and collection.first is None:
+            continue
+        axis, _, keep = _collection(columns, name, collection)
+        kept[name] = axis, np.ones(axis.n_track, bool) if keep is None else keep
+    return kept
 
 
 def event_values(text: str, columns: Columns) -> NDArray[np.generic]:
@@ -109,8 +128,8 @@ def _of_width(values: NDArray[Any], text: str, row: str) -> NDArray[Any]:
 
 def _collection(
     columns: Columns, name: str, collection: Collection
-) -> tuple[Axis, list[NDArray[Any]]]:
-    """Evaluate the features of the tracks that are kept."""
+) -> tuple[Axis, list[NDArray[Any]], NDArray[np.bool_] | None]:
+    """Evaluate the features of all tracks, and which of them are kept; None if all are."""
     lookup = columns.of(collection.naming(name))
     try:
         values = {text: parse(text)(lookup) for text in collection.expressions()}
@@ -131,9 +150,7 @@ def _collection(
             keep = _hardest(on_tracks(collection.sort), axis, collection.first, keep)
     except DataError as error:
         raise DataError(f"collection {name}: {error}") from None
-    if keep is None:
-        return axis, features
-    return axis.select(keep), [each[keep] for each in features]
+    return axis, features, keep
 
 
 def _axis(values: Mapping[str, Value], n_event: int) -> Axis:

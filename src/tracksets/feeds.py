@@ -32,6 +32,10 @@ class Digest:
             self._types[name] = chunk[name].dtype
         self.n_event += len(next(iter(chunk.values())))
 
+    def hash_of(self, name: str) -> str:
+        """Return the type and the hash of a column."""
+        return f"{self._types[name]} {self._hashes[name].hexdigest()}"
+
     def different(self, other: "Digest") -> list[str]:
         """List the columns whose types or values are not the same, bit for bit."""
         return [

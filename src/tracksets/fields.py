@@ -207,6 +207,12 @@ class Columns:
         part._read = {}
         return part
 
+    def replaced(self, path: Path, values: Column) -> "Columns":
+        """Return the columns with other values in one of them."""
+        other = copy(self)
+        other._read = {**self._read, path: values}
+        return other
+
     def windows(self, paths: Iterable[Path], n_track: int) -> Iterator[tuple[int, int]]:
         """Split the events into runs of about `n_track` tracks of the fullest of some columns."""
         counts = np.ones(self.n_event, np.int64)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from tracksets.blocks import Shape
+from tracksets.calibration import Calibration
 from tracksets.compiling import compiled
 from tracksets.errors import ModelError
 from tracksets.folds import Folds
@@ -30,8 +31,9 @@ def write_parts(path: str | os.PathLike[str], parts: Mapping[str, Any]) -> None:
         "summary": json.loads(json.dumps(parts["summary"])),
         "members": parts["n_member"],
     }
-    if parts["folds"] is not None:
-        header["folds"] = parts["folds"].model_dump(mode="json")
+    for name in ("folds", "calibration"):
+        if parts[name] is not None:
+            header[name] = parts[name].model_dump(mode="json")
     write_model(path, header, parts["arrays"])
 
 
@@ -72,6 +74,7 @@ def _checked(header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> d
         "summary": dict(header["summary"]),
         "n_member": n_member,
         "folds": folds,
+        "calibration": Calibration.from_header(header, task),
     }
 
 

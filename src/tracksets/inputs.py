@@ -7,11 +7,20 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from tracksets.errors import ConfigError, DataError, near_misses
 from tracksets.expressions import parse
 from tracksets.fields import Fields, Naming, Path
+from tracksets.variations import Variation, parse_variations
 
 __all__ = (
     "Collection",
@@ -53,6 +62,14 @@ class Configuration(_Base):
 def _checked(text: str) -> str:
     try:
         parse(text)
+    except ConfigError as error:
+        raise ValueError(str(error)) from None
+    return text
+
+
+def _checked_variation(text: str) -> str:
+    try:
+        parse_variations(text)
     except ConfigError as error:
         raise ValueError(str(error)) from None
     return text
@@ -152,6 +169,9 @@ class Inputs(_Features):
         As in `Collection`, for the event-level features.
     scale
         As in `Collection`, for the event-level features.
+    vary
+        Assignments to branches, `Track_pt *= 1.02`, before anything is evaluated; see
+        `Scorer.varied`.
 
     Examples
     --------
@@ -163,7 +183,17 @@ class Inputs(_Features):
     collections: Annotated[dict[str, Collection], Field(min_length=1)]
     event: tuple[str, ...] = ()
     scale: Scale = "standard"
+    vary: tuple[str, ...] = ()
 
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, serialise: Any) -> Any:
+        """Leave `vary` out where there is none, so that hashes are what they were before it."""
+        content = serialise(self)
+        if not self.vary:
+            content.pop("vary", None)
+        return content
+
+    _variations = field_validator("vary")(lambda texts: tuple(map(_checked_variation, texts)))
     _expressions = field_validator("event")(lambda texts: tuple(map(_checked, texts)))
 
     def _feature_list(self) -> Sequence[str]:
@@ -199,9 +229,15 @@ class Inputs(_Features):
                 for name in parse(text).names:
                     spellings = list(naming.candidates(name))
                     names[spellings[1] if len(spellings) > 1 else spellings[0]] = None
-        for text in (*self.event, *event_level):
-            names.update(dict.fromkeys(parse(text).names))
+        texts = [*map(parse, (*self.event, *event_level))]
+        texts += [each.expression for each in self.variations]
+        names.update(dict.fromkeys(name for each in texts for name in each.names))
         return list(names)
+
+    @property
+    def variations(self) -> list[Variation]:
+        """The assignments of `vary`, in order."""
+        return [each for text in self.vary for each in parse_variations(text)]
 
 
 def _width(features: Sequence[str]) -> int:
@@ -244,8 +280,21 @@ def paths_of(inputs: Inputs, fields: Fields, *event_level: str) -> list[Path]:
             need(text, collection.naming(name), f"collection {name},")
         if not any(parse(text).names for text in collection.features):
             raise ConfigError(f"collection {name}: no feature uses a branch")
-    for text in (*inputs.event, *event_level):
+    for text in inputs.event:
         need(text, None, "event-level")
+    seen = set(paths)
+    for text in event_level:
+        need(text, None, "event-level")
+    for each in inputs.variations:
+        what = f"variation '{each.text}',"
+        try:
+            changed = set(fields.find(each.name).paths.values())
+        except DataError as error:
+            raise DataError(f"{what} {error}") from None
+        if not changed & seen:
+            raise ConfigError(f"{what} changes nothing: the inputs do not see {each.name}")
+        seen |= changed
+        need(each.expression.text, None, what)
     return list(paths)
 
 

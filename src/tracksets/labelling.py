@@ -117,6 +117,7 @@ def label(
     tree: str | None = None,
     select: str | None = None,
     spread: bool = False,
+    vary: Mapping[str, str] | None = None,
     workers: int = 1,
     dask: Any = None,
     fail_fast: bool = False,
@@ -144,6 +145,8 @@ def label(
         `branch`: the input file with the score as one more branch of the tree. `append`: a
         byte-for-byte copy of the input file plus a friend tree `Events_score`. `friend`: that
         tree only, with `run`, `luminosityBlock` and `event` where the input has them.
+        `explain`: a friend that also has what each track contributes to the score of one model,
+        `Track_score_change` and `Track_score_gradient` (see `Scorer.contributions`).
     format
         What the labelled tree is to be: `root` (a TTree), `rntuple` or `parquet`; by default
         what the input is.
@@ -157,6 +160,9 @@ def label(
     spread
         Whether models that consist of several (with folds, or an ensemble) also give the spread of
         each score, as in `scorer(events, spread=True)`: as `score_spread`, `score_b_spread`.
+    vary
+        By name: assignments to branches, `{"up": "Track_pt *= 1.02"}`. The scores of events that
+        are shifted so go into a branch of their own, `score_up`.
     workers
         Processes that label files side by side.
     dask
@@ -191,7 +197,9 @@ def label(
         parse(select)
     if dask is not None and workers > 1:
         raise ConfigError("the workers of a Dask cluster are its own; leave out --workers")
-    scorers = _scorers(model, field, spread)
+    scorers = _scorers(model, field, spread, vary or {})
+    if mode == "explain" and (len(scorers) > 1 or select is not None or spread):
+        raise ConfigError("mode explain takes one model, and explains all events")
     jobs = [
         Job(source, target, tree, mode, format, select, force, spread)
         for source, target in _outputs(expand(files), os.fspath(output), format)
@@ -219,7 +227,7 @@ def label(
     return report
 
 
-def _scorers(model: Any, field: str, spread: bool) -> Scorers:
+def _scorers(model: Any, field: str, spread: bool, vary: Mapping[str, str]) -> Scorers:
     """Load the models; complain once about names, not for every file."""
     several = isinstance(model, Mapping)
     if several and field != "score":
@@ -229,6 +237,11 @@ def _scorers(model: Any, field: str, spread: bool) -> Scorers:
     scorers = {
         str(name): each if isinstance(each, Scorer) else load(each)
         for name, each in (model if several else {field: model}).items()
+    }
+    scorers |= {
+        f"{name}_{shift}": scorer.varied(text)
+        for name, scorer in scorers.items()
+        for shift, text in vary.items()
     }
     taken: set[str] = set()
     for name, scorer in scorers.items():

@@ -13,7 +13,7 @@ from tracksets.errors import DataError
 from tracksets.features import JaggedInputs
 from tracksets.folds import Folds
 
-__all__ = ("combined", "joined")
+__all__ = ("combined", "joined", "shares")
 
 _Score = Callable[[JaggedInputs], Float[np.ndarray, "event score"]]
 
@@ -59,7 +59,7 @@ def combined(
     """
     parts = []
     order = []
-    for events, chosen in _shares(inputs, len(models), folds):
+    for events, chosen in shares(inputs, len(models), folds):
         if len(events):
             some = inputs if len(events) == inputs.n_event else inputs.take(events)
             parts.append(_mean([models[i](some) for i in chosen], spread))
@@ -72,7 +72,7 @@ def combined(
     return result
 
 
-def _shares(
+def shares(
     inputs: JaggedInputs, n_model: int, folds: Folds | None
 ) -> Iterator[tuple[Int[np.ndarray, " chosen"], range]]:
     """Share out the events: pairs of events and the models that score them."""

@@ -5,7 +5,7 @@ Particle Flow Network of Komiske, Metodiev, Thaler, JHEP 01 (2019) 121 (arXiv:18
 """
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, Literal, Self
 
@@ -220,7 +220,7 @@ class DeepSet(nnx.Module):
         chunk = chunk or default_chunk()
         parts = [
             pool_chunks(
-                partial(self._latent, name, dtype),
+                partial(self.latent, name, dtype=dtype),
                 jnp.asarray(block.tracks[name]),
                 jnp.asarray(block.rows[name]),
                 n_event,
@@ -230,16 +230,25 @@ class DeepSet(nnx.Module):
             )
             for name in self.collections
         ]
-        parts.append(self.event_scaling(jnp.asarray(block.event)))
-        drop = _dropping(dropout, key)
-        latent = self.rho(drop(jnp.concatenate(parts, axis=1)), dtype, drop)
-        return _affine(self.out, latent, dtype).astype(jnp.float32)
+        return self.readout(parts, jnp.asarray(block.event), dtype, _dropping(dropout, key))
 
-    def _latent(
-        self, name: str, dtype: Precision, tracks: Float[Array, "track feature"]
+    def latent(
+        self, name: str, tracks: Float[Array, "track feature"], dtype: Precision = "float32"
     ) -> Float[Array, "track latent"]:
+        """Run phi: what the tracks of a collection are before they are pooled."""
         latent: Array = self.phi[name](self.scaling[name](tracks), dtype)
         return latent.astype(jnp.float32)
+
+    def readout(
+        self,
+        pooled: Sequence[Float[Array, "event pooled"]],
+        event: Float[Array, "event feature"],
+        dtype: Precision = "float32",
+        drop: Callable[[Array], Array] = lambda x: x,
+    ) -> Float[Array, "event output"]:
+        """Run rho on the pooled latent of each collection and the event-level features."""
+        x = jnp.concatenate([*pooled, self.event_scaling(event)], axis=1)
+        return _affine(self.out, self.rho(drop(x), dtype, drop), dtype).astype(jnp.float32)
 
 
 def _affine(layer: Any, x: Float[Array, "n feature"], dtype: Precision) -> Float[Array, "n output"]:

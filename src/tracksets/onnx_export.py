@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
+from tracksets.calibration import Calibration
 from tracksets.errors import MissingExtraError, ModelError, near_misses
 from tracksets.features import JaggedInputs
 from tracksets.onnx_graph import POOLINGS, Events, Graph
@@ -69,7 +70,7 @@ def onnx_bytes(scorer: Scorer, metadata: str) -> bytes:
         inputs.append(_value("event", TensorProto.FLOAT, "n_event", architecture.event))
         parts.append(network.scaled("event", "event_scaling"))
     x = network.dense(graph("Concat", *parts, axis=1), "rho", len(model.rho))
-    _link(graph, network.affine(x, "out"), scorer.task, "scores")
+    _link(graph, network.affine(x, "out"), scorer.task, scorer.calibration, "scores")
     unknown = {name for name, array in scorer.arrays.items() if array.size} - network.used
     if unknown:
         raise ModelError(f"ONNX export does not know the arrays {', '.join(sorted(unknown))}")
@@ -130,9 +131,11 @@ class _Network:
         return x
 
 
-def _link(g: Graph, outputs: str, task: Task, name: str) -> None:
-    """Turn outputs into scores, in double precision as `Task.link` does."""
+def _link(g: Graph, outputs: str, task: Task, calibration: Calibration | None, name: str) -> None:
+    """Turn outputs into scores, in double precision as `tracksets.calibration.link` does."""
     wide = g("Cast", outputs, to=TensorProto.DOUBLE)
+    if calibration is not None:
+        wide = g("Div", wide, g.constant(calibration.temperature, np.float64))
     if task.kind == "binary":
         one = g.constant(1, np.float64)
         wide = g("Div", one, g("Add", one, g("Exp", g("Neg", wide))))
@@ -141,7 +144,27 @@ def _link(g: Graph, outputs: str, task: Task, name: str) -> None:
     else:
         wide = g("Mul", wide, g.constant(task.scale, np.float64))
         wide = g("Add", wide, g.constant(task.shift, np.float64))
+    if calibration is not None and calibration.knots:
+        wide = _curves(g, wide, calibration)
     g("Cast", wide, name=name, to=TensorProto.FLOAT)
+
+
+def _curves(g: Graph, scores: str, calibration: Calibration) -> str:
+    """Map each score by its curve: the sum of what each of its lines rises up to there."""
+    n = len(calibration.knots)
+    mapped = []
+    for i in range(n):
+        column = g("Slice", scores, g.constant([i]), g.constant([i + 1]), g.constant([1]))
+        x, y = calibration.curve(i)
+        run = np.diff(x)[None, :]
+        passed = g("Sub", column, g.constant(x[None, :-1], np.float64))
+        passed = g("Min", g("Max", passed, g.constant(0, np.float64)), g.constant(run, np.float64))
+        rises = g("Mul", passed, g.constant(np.diff(y)[None, :] / run, np.float64))
+        mapped.append(g("ReduceSum", rises, g.constant([1]), keepdims=1))
+    if n == 1:
+        return mapped[0]
+    together = g("Concat", *mapped, axis=1)
+    return g("Div", together, g("ReduceSum", together, g.constant([1]), keepdims=1))
 
 
 def _gelu(g: Graph, x: str) -> str:

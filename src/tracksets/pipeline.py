@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tracksets.atomic import appearing
 from tracksets.chunks import ENTRY, Scorers, branches_of, paths_read, scored_chunks
 from tracksets.errors import FileError, TracksetsError
+from tracksets.explained import write_explained
 from tracksets.feeds import Feed
 from tracksets.fields import Path as TreePath
 from tracksets.prefetch import ahead
@@ -29,7 +30,7 @@ from tracksets.writing import Format, write_append, write_branch, write_friend
 
 __all__ = ("Job", "Labelled", "Mode", "label_file")
 
-Mode = Literal["branch", "append", "friend"]
+Mode = Literal["branch", "append", "friend", "explain"]
 
 IDENTIFIERS = ("run", "luminosityBlock", "event")
 
@@ -164,8 +165,21 @@ def _is_ours(output: Path, notes: Sequence[Provenance], tree: Tree) -> bool:
 def _write(scorers: Scorers, tree: Tree, output: Path, job: Job, notes: Mapping[str, str]) -> int:
     """Write the output; returns how many events got a score."""
     drop = job.mode == "friend" and job.select is not None
-    others = _identifiers(tree) if job.mode == "friend" else {}
+    others = _identifiers(tree) if job.mode in ("friend", "explain") else {}
     _refuse_uneven(tree, job, paths_read(scorers, tree, job.select, list(others)))
+    name = f"{name_in_root(tree)}_{'_'.join(scorers)}"
+    if job.mode == "explain":
+        [(field, scorer)] = scorers.items()
+        return write_explained(
+            tree,
+            output,
+            scorer,
+            field,
+            name.rpartition("/")[2],
+            target=job.format or tree.format,
+            others=list(others),
+            notes=notes,
+        )
     types = {**others, **({ENTRY: np.dtype(np.int64)} if drop else {})}
     fields = [branches_of(field, each, job.spread) for field, each in scorers.items()]
     for name in itertools.chain.from_iterable(fields):
@@ -184,7 +198,6 @@ def _write(scorers: Scorers, tree: Tree, output: Path, job: Job, notes: Mapping[
             yield chunk.chosen_columns() if drop else chunk.columns()
 
     feed = Feed(types, chunks())
-    name = f"{name_in_root(tree)}_{'_'.join(scorers)}"
     if job.mode == "branch":
         write_branch(tree, output, feed, target=job.format, notes=notes, force=job.force)
     elif job.mode == "append":
@@ -198,7 +211,7 @@ def _write(scorers: Scorers, tree: Tree, output: Path, job: Job, notes: Mapping[
 def _refuse_uneven(tree: Tree, job: Job, read: Sequence[TreePath]) -> None:
     """Refuse branches that are shorter than their tree, among those that are read or copied."""
     for path, n in tree.uneven().items():
-        if job.mode != "friend" or path in read:
+        if job.mode in ("branch", "append") or path in read:
             raise FileError(
                 f"{tree.path}, tree {tree.name}: {'.'.join(path)} has {n} entries where the tree "
                 f"has {tree.n_event}, so that its rows belong to no events"

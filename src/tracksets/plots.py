@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tracksets.comparisons import Reliability
 from tracksets.errors import MissingExtraError
 from tracksets.metrics import Roc
 
-__all__ = ("plot_history", "plot_prediction", "plot_roc", "plot_scores")
+__all__ = ("plot_history", "plot_prediction", "plot_reliability", "plot_roc", "plot_scores")
 
 
 def _pyplot() -> Any:
@@ -60,6 +61,22 @@ def plot_roc(curves: Mapping[str, Roc], path: Path) -> Path:
     axes.set_xlim(0, 1)
     axes.set_xlabel("signal efficiency")
     axes.set_ylabel("background efficiency")
+    axes.legend(loc="upper left")
+    return _save(plt, figure, path)
+
+
+def plot_reliability(curves: Mapping[str, Reliability], path: Path) -> Path:
+    """Draw how often what has a certain probability is true, one calibration curve per class."""
+    plt = _pyplot()
+    figure, axes = plt.subplots()
+    axes.plot([0, 1], [0, 1], color="black", linewidth=1)
+    for name, each in curves.items():
+        label = f"{name}, ECE {each.ece:.4f} ({each.ece_by_chance:.4f} by chance)"
+        axes.errorbar(each.score, each.fraction, each.uncertainty, fmt="o", label=label)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.set_xlabel("score")
+    axes.set_ylabel("fraction of the class")
     axes.legend(loc="upper left")
     return _save(plt, figure, path)
 

@@ -1,33 +1,30 @@
-"""Events in, one score per event out: everything needed in between, in one picklable object.
+"""Events in, one score per event out."""
 
-A `Scorer` holds NumPy arrays and plain configuration. What JAX needs beside them lives in caches of
-the process (see `engine.py`), so that a scorer that is unpickled again and again is compiled once.
-"""
-
-import hashlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import awkward as ak
 import numpy as np
 from jaxtyping import Float
-from numpy.typing import NDArray
+from pydantic import ValidationError
 
-from tracksets.blocks import Shape, pack_parts
+from tracksets.blocks import pack_parts
 from tracksets.engine import compute
-from tracksets.engines import JAX, Engine
+from tracksets.engines import Engine
 from tracksets.errors import DataError, ModelError
 from tracksets.features import JaggedInputs, jagged_inputs
-from tracksets.fields import Columns, Fields, Path, column_of
-from tracksets.folds import Folds
-from tracksets.headers import read_parts, write_parts
-from tracksets.inputs import Inputs, paths_of
+from tracksets.fields import Columns, Fields, column_of
+from tracksets.headers import read_parts
+from tracksets.inputs import Inputs, as_config_error
 from tracksets.members import combined, joined
-from tracksets.network import Architecture, Model
-from tracksets.targets import Task
+from tracksets.trained import Trained
+
+if TYPE_CHECKING:
+    from tracksets.calibration import Method
+    from tracksets.explanations import Kind
 
 __all__ = ("Scorer", "load")
 
@@ -37,46 +34,16 @@ that the network computes most of the time while the next ones are made."""
 
 
 @dataclass(frozen=True, eq=False)
-class Scorer:
+class Scorer(Trained):
     """A trained model with its inputs: call it on events to get scores.
 
-    Attributes
-    ----------
-    inputs
-        What the network sees.
-    model
-        Configuration of the network.
-    task
-        What the scores are.
-    arrays
-        By name: every array of the network, scaling included.
-    shape
-        Slots of the blocks that events are packed into.
-    summary
-        About the training: events, losses, versions. Plain JSON.
-    n_member
-        Models that it consists of. Several stand on a leading axis of the arrays, and a score is
-        the mean of theirs.
-    folds
-        Which events each of them has not seen, and scores; see `Folds`.
-    engine
-        What computes; not saved in a model file. See `on`.
+    Its attributes are those of `Trained`.
 
     Examples
     --------
     >>> scorer = load("b_events.safetensors")               # doctest: +SKIP
     >>> events["score"] = scorer(events)                    # doctest: +SKIP
     """
-
-    inputs: Inputs
-    model: Model
-    task: Task
-    arrays: Mapping[str, NDArray[Any]] = field(repr=False)
-    shape: Shape
-    summary: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    n_member: int = 1
-    folds: Folds | None = None
-    engine: Engine = JAX
 
     def __call__(self, events: ak.Array, spread: bool = False) -> ak.Array:
         """Score every event.
@@ -90,7 +57,7 @@ class Scorer:
             `n * {Track: var * {pt: float32, ...}}` or `n * {Track_pt: var * float32, ...}`.
         spread
             Whether to return, beside the score, the standard deviation of the scores of the models
-            whose mean it is. NaN where only one model of several folds has not seen the event.
+            whose mean it is, before they are calibrated. NaN where only one model of several folds has not seen the event.
 
         Returns
         -------
@@ -139,9 +106,10 @@ class Scorer:
 
     def flatten(self, columns: Columns, first_event: int = 0) -> Iterator[JaggedInputs]:
         """Make flat inputs of columns, in parts of bounded size; see `score`."""
-        fold = self.folds.expression if self.folds else None
         for start, stop in columns.windows(self.paths(columns.fields), _WINDOW_TRACKS):
-            yield jagged_inputs(columns.window(start, stop), self.inputs, first_event + start, fold)
+            yield jagged_inputs(
+                columns.window(start, stop), self.inputs, first_event + start, self.fold_expression
+            )
 
     def score_inputs(self, jagged: JaggedInputs) -> Float[np.ndarray, "event score"]:
         """Score flat inputs; shape (n_event, n_score)."""
@@ -168,12 +136,16 @@ class Scorer:
         if self.n_member > 1:
             models = [member.score_inputs for member in self.members]
             for part in joined(parts):
-                yield combined(part, models, self.folds, spread)
+                means = combined(part, models, self.folds, spread)
+                if self.calibration is not None:
+                    n = self.task.outputs
+                    means[:, :n] = self.link(self.task.unlink(means[:, :n]))
+                yield means
             return
         blocks = pack_parts(parts, self.shape)
         model = (self.hash, self.architecture, self.arrays)
         for outputs in compute(*model, blocks, self.shape, self.engine):
-            yield self.task.link(outputs)
+            yield self.link(outputs)
 
     @cached_property
     def members(self) -> tuple["Scorer", ...]:
@@ -186,6 +158,7 @@ class Scorer:
                 arrays={name: array[i] for name, array in self.arrays.items()},
                 n_member=1,
                 folds=None,
+                calibration=None,
             )
             for i in range(self.n_member)
         )
@@ -211,6 +184,57 @@ class Scorer:
         chosen.check_installed()
         return replace(self, engine=chosen)
 
+    def contributions(self, events: ak.Array, kind: "Kind" = "change") -> ak.Array:
+        """Explain scores, track by track.
+
+        Parameters
+        ----------
+        events
+            As in a call.
+        kind
+            `change`: the score minus the score that the event has without this track, which is
+            exact. `gradient`: the gradient of the score times the distance of the track's features
+            from their means. Both are in the unit of the score.
+
+        Returns
+        -------
+        ak.Array
+            `n * var * float32`, aligned with the tracks; for several classes a record by class
+            within; for several collections a record of these by collection. 0 for tracks that the
+            inputs do not select. See `tracksets.explanations`.
+        """
+        from tracksets.explanations import contributions
+
+        return contributions(self, events, kind)
+
+    def calibrated(
+        self, events: ak.Array, targets: Any, weights: Any = None, method: "Method" = "temperature"
+    ) -> "Scorer":
+        """Return the scorer whose probabilities fit events that it was not trained on.
+
+        Parameters
+        ----------
+        events, targets, weights
+            As in `fit`; weights of any sign.
+        method
+            `temperature` or `isotonic`; see `tracksets.calibration`.
+        """
+        from tracksets.calibrating import calibrate_on_events
+
+        return calibrate_on_events(self, events, targets, weights, method).scorer
+
+    def varied(self, *assignments: str) -> "Scorer":
+        """Return the scorer that sees shifted branches: `scorer.varied("Track_pt *= 1.02")`.
+
+        What is computed from a branch shifts with it: features, cuts on tracks, masses. See
+        `tracksets.variations`.
+        """
+        content = {**self.inputs.model_dump(), "vary": (*self.inputs.vary, *assignments)}
+        try:
+            return replace(self, inputs=Inputs.model_validate(content))
+        except ValidationError as error:
+            raise as_config_error(error, "the variation") from None
+
     def without_folds(self) -> "Scorer":
         """Return a scorer that takes the mean of all models for every event.
 
@@ -226,80 +250,12 @@ class Scorer:
                 "with ensemble or folds"
             )
 
-    def paths(self, fields: Fields, *event_level: str) -> list[Path]:
-        """List the columns that a call reads, and those of further event-level expressions."""
-        own = [self.folds.expression] if self.folds else []
-        return paths_of(self.inputs, fields, *own, *event_level)
-
     def _traced(self, events: ak.Array, spread: bool) -> ak.Array:
         """Answer Dask and coffea, which ask with arrays without data what a call would read."""
         for path in self.paths(Fields.of(events)):
             ak.typetracer.touch_data(column_of(events, path))
         scores = self.task.as_array(self.score_parts([], spread), spread)
         return ak.Array(ak.to_layout(scores).to_typetracer(forget_length=True))
-
-    def branches(self, source: Any = None) -> list[str]:
-        """List what the scorer reads.
-
-        Parameters
-        ----------
-        source
-            An awkward array, an uproot tree or a list of names: the branches or fields are those
-            found there. Without it (or with the name of a tree), the names that plain branches of
-            a tree would have: `Track_pt`, `PV_z`.
-
-        Raises
-        ------
-        DataError
-            If one is not there.
-        """
-        if source is None or isinstance(source, str):
-            return self.inputs.plain_branches(*([self.folds.expression] if self.folds else []))
-        if isinstance(source, ak.Array):
-            fields = Fields.of(source)
-        else:
-            names: Sequence[str] = source.keys() if hasattr(source, "keys") else source
-            fields = Fields([(name,) for name in names], getattr(source, "object_path", "the list"))
-        return [".".join(path) for path in self.paths(fields)]
-
-    @cached_property
-    def architecture(self) -> Architecture:
-        """What decides the shapes of the network's arrays."""
-        return Architecture.of(self.model, self.inputs, self.task.outputs)
-
-    @cached_property
-    def hash(self) -> str:
-        """SHA-256 of the model: inputs, network, parameters, task."""
-        digest = hashlib.sha256()
-        for part in (self.inputs, self.model, self.task, *([self.folds] if self.folds else [])):
-            digest.update(part.model_dump_json().encode())
-        for name, array in sorted(self.arrays.items()):
-            digest.update(f"{name} {array.dtype} {array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
-
-    @property
-    def identity(self) -> str:
-        """Everything that decides a score: the hash, and the engine if it isn't JAX."""
-        e = self.engine
-        return self.hash if e == JAX else f"{self.hash}-{e.name}-{e.precision}"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Scorer) and self.identity == other.identity
-
-    def __hash__(self) -> int:
-        return hash(self.identity)
-
-    def __dask_tokenize__(self) -> str:
-        return self.identity
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one safetensors file with a JSON header; `load` is the way back."""
-        write_parts(path, self.__getstate__())
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Cached properties are cheap to make again, and an architecture pickles larger than hash.
-        return {name: self.__dict__[name] for name in self.__dataclass_fields__}
 
 
 def load(

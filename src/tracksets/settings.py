@@ -64,6 +64,9 @@ class Training(Configuration):
     ensemble
         Models that are trained on the same events, with the seeds `seed`, `seed + 1`, ...; for each
         fold, if there are folds. A score is the mean of theirs.
+    calibration
+        Whether probabilities are calibrated on the validation events afterwards, and how:
+        `temperature` or `isotonic`.
     seed
         Of the split, the initial weights and the order of events.
     checkpoint_minutes
@@ -88,6 +91,7 @@ class Training(Configuration):
     patience: Annotated[int, Field(gt=0)] = 5
     folds: str | None = None
     ensemble: Annotated[int, Field(gt=0, le=100)] = 1
+    calibration: Literal["temperature", "isotonic"] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 5.0
 
@@ -113,6 +117,8 @@ class Training(Configuration):
             raise ValueError("one-cycle rises by itself: leave warmup out")
         if self.warmup >= self.epochs:
             raise ValueError(f"warmup takes {self.warmup:g} of {self.epochs} epochs")
+        if self.calibration and not self.validation:
+            raise ValueError(f"calibration = '{self.calibration}' needs validation events")
         if self.metric != "loss" and not self.validation:
             raise ValueError(f"metric = '{self.metric}' needs validation events")
         return self

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int
 from numpy.typing import NDArray
 
-from tracksets.errors import DataError
+from tracksets.errors import ConfigError, DataError
 from tracksets.folds import Folds
 from tracksets.settings import Training
 
@@ -119,6 +119,23 @@ class Splitting:
             name = ", ".join(names)
             folder = f"model_{i * n_seed + j}" if name else ""
             yield Member(name, folder, training, value, *self._split(events, training, name))
+
+    def unseen(self) -> Indices:
+        """Return the events whose score is by models that were not trained on them.
+
+        Raises
+        ------
+        ConfigError
+            If each of several models holds out others.
+        """
+        if self.folds is not None:
+            return np.arange(self.n_event)
+        if self.n_member > 1 and self.validation is None:
+            raise ConfigError(
+                "each model of an ensemble holds out other events, which leaves none to calibrate "
+                "on: state an expression as validation, or folds; or calibrate on other files"
+            )
+        return next(self.members()).held_out
 
     def _split(self, events: Indices, training: Training, name: str) -> tuple[Indices, Indices]:
         if self.validation is None:

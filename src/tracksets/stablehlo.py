@@ -14,11 +14,11 @@ from jaxtyping import Array, Float, Int
 from numpy.typing import NDArray
 
 from tracksets.blocks import Block
+from tracksets.calibration import traced_link
 from tracksets.compiling import compiled
 from tracksets.errors import MissingExtraError
 from tracksets.features import JaggedInputs
 from tracksets.scorer import Scorer
-from tracksets.targets import Task
 
 if TYPE_CHECKING:
     from tracksets.network import DeepSet
@@ -64,7 +64,8 @@ def stablehlo_bytes(scorer: Scorer) -> bytes:
             mask=jnp.ones(event.shape[0], bool),
             n_track={name: each.sum() for name, each in counts.items()},
         )
-        return _link(network(block, chunk=_CHUNK, skip_padding=True), scorer.task)
+        outputs = network(block, chunk=_CHUNK, skip_padding=True)
+        return traced_link(scorer.task, scorer.calibration, outputs)
 
     scope = export.SymbolicScope()
     (n_event,) = export.symbolic_shape("n_event", scope=scope)
@@ -103,16 +104,3 @@ def _rows(counts: Int[Array, " event"], n_track: int) -> Int[Array, " track"]:
     marks = jnp.zeros(n_track + 1, counts.dtype).at[jnp.cumsum(counts)].add(1, mode="drop")
     rows: Array = jnp.cumsum(marks)[:n_track]
     return rows
-
-
-def _link(outputs: Float[Array, "event output"], task: Task) -> Float[Array, "event score"]:
-    """Turn outputs into scores as `Task.link` does, in single precision."""
-    scores: Array
-    if task.kind == "binary":
-        # Neither form of the logistic function overflows, and small ones keep their digits.
-        scores = jnp.exp(jnp.minimum(outputs, 0)) / (1 + jnp.exp(-jnp.abs(outputs)))
-    elif task.kind == "classes":
-        scores = jax.nn.softmax(outputs, axis=1)
-    else:
-        scores = outputs * jnp.float32(task.scale)[None, :] + jnp.float32(task.shift)[None, :]
-    return scores

@@ -128,6 +128,26 @@ class Task(Configuration):
         columns = map(np.ascontiguousarray, scores.T)
         return ak.zip(dict(zip(self.score_names, columns, strict=True)), depth_limit=1)
 
+    def unlink(self, scores: Float[np.ndarray, "event score"]) -> Float[np.ndarray, "event output"]:
+        """Return outputs that give these probabilities; float64."""
+        with np.errstate(divide="ignore"):  # a probability of 0 or 1 is an infinite output
+            outputs: np.ndarray = np.log(scores.astype(np.float64))
+            return (
+                outputs - np.log1p(-scores.astype(np.float64)) if self.kind == "binary" else outputs
+            )
+
+    def traced_link(self, outputs: Float[Array, "event output"]) -> Float[Array, "event score"]:
+        """Turn outputs into scores within a compiled function, in single precision."""
+        scores: Array
+        if self.kind == "binary":
+            # Neither form of the logistic function overflows, and small ones keep their digits.
+            scores = jnp.exp(jnp.minimum(outputs, 0)) / (1 + jnp.exp(-jnp.abs(outputs)))
+        elif self.kind == "classes":
+            scores = jax.nn.softmax(outputs, axis=1)
+        else:
+            scores = outputs * jnp.float32(self.scale)[None, :] + jnp.float32(self.shift)[None, :]
+        return scores
+
 
 def task_of(targets: Any, n_event: int, names: Sequence[str] = ()) -> tuple[Task, NDArray[Any]]:
     """Find out what there is to learn from the targets themselves.
