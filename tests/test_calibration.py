@@ -264,7 +264,7 @@ def test_what_is_refused():
         make_scorer().calibrated(make_events(4), [0, 1, 0, 1], method="isotonc")
     with pytest.raises(DataError, match="weights of shape"):
         make_scorer().calibrated(make_events(4), [0, 1, 0, 1], [1.0])
-    with pytest.raises(ValidationError, match="needs validation events"):
+    with pytest.raises(ConfigError, match="needs validation events"):
         ts.Training(calibration="isotonic", validation=0)
     training = ts.Training(calibration="isotonic")
     with pytest.raises(ConfigError, match="calibration is for classes"):

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import uproot
 from helpers import INPUTS, as_records, make_events, make_scorer
-from pydantic import ValidationError
 
 import tracksets as ts
 from tracksets.errors import ConfigError, DataError, ModelError
@@ -141,7 +140,7 @@ def test_in_labelled_files(tmp_path, sample_data):
 def test_what_is_no_variation(text, message):
     with pytest.raises(ConfigError, match=message):
         parse_variations(text)
-    with pytest.raises(ValidationError, match=message):
+    with pytest.raises(ConfigError, match=message):
         Inputs(collections=INPUTS.collections, vary=[text])
     with pytest.raises(ConfigError, match=message):
         make_scorer().varied(text)
