@@ -109,6 +109,11 @@ def test_all_mistakes_are_reported_at_once_with_path_and_near_miss():
         ({"data__weight": "exec('x')"}, "not allowed"),
         ({"data__select": "nTrack >"}, "invalid syntax"),
         ({"training__seed": -1}, "training.seed"),
+        ({"training__validation": 1.5}, "validation: expected a fraction from 0 to below 1, or an"),
+        ({"training__validation": "event %"}, "training.validation: "),
+        ({"training__folds": "exec('x')"}, "not allowed"),
+        ({"training__folds": "5"}, "training.folds: '5' names no branch"),
+        ({"training__ensemble": 0}, "training.ensemble"),
         ({"model__phi": []}, "model.phi"),
     ],
 )
@@ -144,6 +149,7 @@ PATHS = [
     *("inputs", "inputs__event", "inputs__collections", "inputs__collections__Track"),
     *("inputs__collections__Track__features", "inputs__collections__Track__fill"),
     *("inputs__collections__Track__clip", "model__phi", "model__pool", "training__epochs"),
+    *("training__validation", "training__folds", "training__ensemble"),
     *("training__learning_rate", "training", "model", "folder"),
 ]
 

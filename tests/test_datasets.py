@@ -78,6 +78,27 @@ def test_select_drops_events_before_their_features_are_looked_at(sample_data, ev
     np.testing.assert_allclose(data.targets[:, 1], np.log(kept.nTrack))
 
 
+def test_further_columns(sample_data, events):
+    content = {
+        "data": {
+            "files": ["events.root"],
+            "select": "nTrack > 0",
+            "classes": {"b": {"where": "isSignal == 0"}, "s": {"where": "isSignal == 1"}},
+        },
+        "inputs": INPUTS,
+        "folder": str(sample_data),
+    }
+    config = check_config(content)
+    data = read_dataset(config, config.inputs, columns=["event % 5", "max(Track_pt)"])
+    kept = events[events.nTrack > 0]
+    kept = ak.concatenate([kept[kept.isSignal == i] for i in range(2)])
+    assert list(data.columns) == ["event % 5", "max(Track_pt)"]
+    np.testing.assert_array_equal(data.columns["event % 5"], kept.event % 5)
+    np.testing.assert_array_equal(data.columns["max(Track_pt)"], ak.max(kept.Track_pt, axis=1))
+    with pytest.raises(DataError, match="did you mean 'event'"):
+        read_dataset(config, config.inputs, columns=["evnt % 5"])
+
+
 def test_balance_and_reweight_apply_to_the_training_only(sample_data, events):
     data, config = dataset(
         sample_data,

@@ -160,7 +160,7 @@ def test_spread_of_classes_and_of_selected_events(tmp_path):
     for name in CLASSES.names:
         for what, branch in (("score", f"score_{name}"), ("spread", f"score_{name}_spread")):
             np.testing.assert_array_equal(found[branch][chosen], expected[what][name][chosen])
-            assert np.isnan(found[branch][~chosen]).all()
+            assert np.isnan(ak.to_numpy(found[branch])[~chosen]).all()
 
 
 def test_spread_refused(tmp_path, toy_scorer, inputs):

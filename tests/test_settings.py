@@ -9,6 +9,15 @@ from tracksets.settings import Training
         {"epochs": 0},
         {"learning_rate": 0},
         {"validation": 1},
+        {"validation": -0.1},
+        {"validation": "event %"},
+        {"validation": "0.2"},
+        {"validation": [0.2]},
+        {"folds": 5},
+        {"folds": "5"},
+        {"folds": "onehot(event, 1, 2)"},
+        {"ensemble": 0},
+        {"ensemble": 101},
         {"seed": -1},
         {"patience": 0},
         {"block_tracks": 0},
@@ -27,6 +36,13 @@ from tracksets.settings import Training
 def test_bad_options(option):
     with pytest.raises(ValueError, match=next(iter(option))):
         Training(**option)
+
+
+def test_expressions():
+    assert Training().expressions == []
+    settings = Training(folds="event % 5", validation="run == 3")
+    assert settings.expressions == ["run == 3", "event % 5"]
+    assert Training(validation="isTest", metric="auc").validation == "isTest"
 
 
 def test_options_that_contradict_each_other():
