@@ -168,6 +168,12 @@ def label(
     dask: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Label on this Dask cluster.")
     ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="What computes: jax, or openvino (an extra).")
+    ] = None,
+    precision: Annotated[
+        str, typer.Option(help="float32; or bfloat16 with openvino: fast where there is AMX.")
+    ] = "float32",
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="Stop at the first file that fails.")
     ] = False,
@@ -175,11 +181,14 @@ def label(
     quiet: _Quiet = False,
 ) -> None:
     """Write the score of every event into new ROOT or Parquet files."""
+    from tracksets.engines import Engine
     from tracksets.labelling import LabellingError
     from tracksets.labelling import label as run
 
     models, files = _models(model or [], arguments)
     failure: LabellingError | None = None
+    if engine is not None and not quiet:
+        _say(Engine(engine, precision).describe(), stderr=True)
     try:
         report = run(
             models,
@@ -192,6 +201,8 @@ def label(
             select=select,
             workers=workers,
             dask=dask,
+            engine=engine,
+            precision=precision,
             fail_fast=fail_fast,
             force=force,
             progress=not quiet,

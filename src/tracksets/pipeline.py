@@ -121,6 +121,8 @@ def _provenance(field: str, scorer: Scorer, tree: Tree, job: Job) -> Provenance:
         mode=job.mode,
         format=job.format or tree.format,
         select=job.select,
+        engine=scorer.engine.name,
+        precision=scorer.engine.precision,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from tracksets._version import __version__
+from tracksets.engines import JAX
 from tracksets.inputs import Configuration
 
 __all__ = ("PREFIX", "Provenance", "place_of")
@@ -33,6 +34,8 @@ class Provenance(Configuration):
         The identity of that file, and its bytes.
     mode, format, select
         How it was labelled; which events, if not all.
+    engine, precision
+        What computed the scores.
     tracksets
         Version of the program.
     """
@@ -47,6 +50,8 @@ class Provenance(Configuration):
     mode: str
     format: str
     select: str | None = None
+    engine: str = JAX.name
+    precision: str = JAX.precision
     tracksets: str = __version__
 
     @property
@@ -75,9 +80,10 @@ class Provenance(Configuration):
     def describe(self) -> str:
         """Say it in one line."""
         chosen = f", only where {self.select}" if self.select else ""
+        engine = f" with {self.engine} in {self.precision}" if self.engine != JAX.name else ""
         return (
             f"{self.field}: model {self.model[:12]} on {self.input}, tree {self.tree}{chosen} "
-            f"(uuid {self.uuid}), by tracksets {self.tracksets}"
+            f"(uuid {self.uuid}){engine}, by tracksets {self.tracksets}"
         )
 
 

@@ -160,10 +160,8 @@ class Scorer:
 
         Raises
         ------
-        ConfigError
-            If there is no such engine or precision.
-        MissingExtraError
-            If the engine is not installed.
+        ConfigError, MissingExtraError
+            If there is no such engine or precision, or it is not installed.
         """
         chosen = Engine(engine, precision)
         chosen.check_installed()
@@ -231,9 +229,8 @@ class Scorer:
 
     @property
     def identity(self) -> str:
-        """Everything that decides a score: the hash, and the engine if it isn't JAX."""
-        e = self.engine
-        return self.hash if e == JAX else f"{self.hash}-{e.name}-{e.precision}"
+        """What decides a score: the hash, and the engine if it isn't JAX."""
+        return self.hash if self.engine == JAX else f"{self.hash} {self.engine}"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Scorer) and self.identity == other.identity
@@ -257,13 +254,7 @@ class Scorer:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read what `save` wrote.
-
-        Raises
-        ------
-        ModelError
-            If the file is missing, truncated, not a model, or of another format version.
-        """
+        """Read what `save` wrote; see `tracksets.load`."""
         header, arrays = read_model(path)
         try:
             scorer = cls(
