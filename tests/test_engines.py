@@ -100,8 +100,15 @@ def test_a_labelled_file_says_its_engine_and_is_made_anew_for_another(tmp_path):
 
 def test_notes_from_before_engines_were_jax():
     note = Provenance(
-        **{"field": "x", "model": "0", "config": {}, "input": "a", "tree": "t", "uuid": "1"},
-        **{"size": 1, "mode": "branch", "format": "root"},
+        field="x",
+        model="0",
+        config={},
+        input="a",
+        tree="t",
+        uuid="1",
+        size=1,
+        mode="branch",
+        format="root",
     )
     old = note.model_dump(exclude={"engine", "precision"})
     assert Provenance(**old).is_same_work(note)

@@ -164,16 +164,16 @@ def _cannot(precision: str, reason: str) -> ProcessError:
 
 @cache
 def kernel(precision: str) -> str:
-    """Name the kernel of a product, such as `brgemm_avx512_amx_bf16`: what it says is used.
+    """Name the kernel that a layer is computed by, such as `brgemm_avx512_amx_bf16`.
 
     Raises
     ------
     ProcessError
         If the processor has no instructions for the precision.
     """
-    x = ops.parameter([256, 64], np.float32)
-    layer = (np.eye(64, dtype=np.float32), np.ones(64, np.float32))
-    model = openvino.Model([ops.result(_affine(x, *layer))], [x], "probe")
+    x = ops.parameter([384, 128], np.float32)
+    layer = (np.eye(128, dtype=np.float32), np.ones(128, np.float32))
+    model = openvino.Model([ops.result(ops.relu(_affine(x, *layer)))], [x], "probe")
     found = compiled_model(model, precision, 1).get_runtime_model().get_ordered_ops()
     infos = (op.get_rt_info() for op in found)
     products = (each for each in infos if each["layerType"].astype(str) == "FullyConnected")
