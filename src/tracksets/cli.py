@@ -192,6 +192,12 @@ def label(
     dask: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Label on this Dask cluster.")
     ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="What computes: jax, or openvino (an extra).")
+    ] = None,
+    precision: Annotated[
+        str, typer.Option(help="float32; or bfloat16 with openvino: fast where there is AMX.")
+    ] = "float32",
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="Stop at the first file that fails.")
     ] = False,
@@ -199,10 +205,13 @@ def label(
     quiet: _Quiet = False,
 ) -> None:
     """Write the score of every event into new ROOT or Parquet files."""
+    from tracksets.engines import Engine
     from tracksets.labelling import label as run
     from tracksets.variations import named_variations
 
     models, files = _models(model or [], arguments)
+    if engine is not None and not quiet:
+        _say(Engine(engine, precision).describe(), stderr=True)
     report_on(
         lambda: run(
             models,
@@ -217,6 +226,8 @@ def label(
             vary=named_variations(vary or ()),
             workers=workers,
             dask=dask,
+            engine=engine,
+            precision=precision,
             fail_fast=fail_fast,
             force=force,
             progress=not quiet,

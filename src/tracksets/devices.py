@@ -1,6 +1,7 @@
 """Processes and cores: how many threads JAX takes, and that it does not survive a fork.
 
-JAX starts its threads when it first computes, and keeps them for the life of the process.
+JAX starts its threads when it first computes, and keeps them for the life of the process. So do
+other engines.
 """
 
 import os
@@ -8,7 +9,7 @@ import sys
 
 from tracksets.errors import ConfigError, ProcessError
 
-__all__ = ("check_fork", "limit_threads", "threads")
+__all__ = ("check_fork", "limit_threads", "note_start", "threads")
 
 _VARIABLE = "NPROC"
 """What XLA reads, when JAX first computes, as the size of its pool of threads on CPUs."""
@@ -41,7 +42,8 @@ def limit_threads(n: int) -> None:
         raise ConfigError(f"JAX cannot compute with {n} threads; ask for 1 or more")
     if _started() and os.environ.get(_VARIABLE) != str(n):
         raise ProcessError(
-            f"JAX has computed in this process already, with its threads started, so that {n} "
+            "JAX has computed in this process already, or another engine, with their threads "
+            f"started, so that {n} "
             "can't be made their number; call limit_threads before anything is computed, or set "
             f"the environment variable {_VARIABLE}={n} before Python starts"
         )
@@ -69,14 +71,21 @@ def check_fork() -> None:
     """
     if _Fork.lost:
         raise ProcessError(
-            f"process {os.getpid()} was forked from one where JAX had computed already, and would "
-            "hang; start workers with loky or Dask, or from "
+            f"process {os.getpid()} was forked from one where JAX or another engine had computed "
+            "already, and would hang; start workers with loky or Dask, or from "
             "multiprocessing.get_context('spawn') or 'forkserver'"
         )
 
 
+def note_start() -> None:
+    """Note that an engine other than JAX, which behaves alike, starts its threads."""
+    _Fork.other_has_started = True
+
+
 def _started() -> bool:
-    """Whether JAX has computed in this process; JAX has no public way to say without doing so."""
+    """Whether anything has computed here; JAX has no public way to say without doing so."""
+    if _Fork.other_has_started:
+        return True
     started = getattr(sys.modules.get("jax._src.xla_bridge"), "backends_are_initialized", None)
     return started is not None and bool(started())
 
@@ -84,6 +93,7 @@ def _started() -> bool:
 class _Fork:
     """What the last fork of this process, or of those it comes from, has done to JAX."""
 
+    other_has_started = False
     parent_had_started = False
     lost = False
 

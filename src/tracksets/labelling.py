@@ -120,6 +120,8 @@ def label(
     vary: Mapping[str, str] | None = None,
     workers: int = 1,
     dask: Any = None,
+    engine: str | None = None,
+    precision: str = "float32",
     fail_fast: bool = False,
     force: bool = False,
     progress: bool = True,
@@ -167,6 +169,8 @@ def label(
         Processes that label files side by side.
     dask
         Address of a Dask scheduler, a cluster or a client that labels instead.
+    engine, precision
+        What computes, and how precisely: see `Scorer.on`; by default what the scorers say.
     fail_fast
         Whether to stop at the first file that fails.
     force
@@ -198,8 +202,13 @@ def label(
     if dask is not None and workers > 1:
         raise ConfigError("the workers of a Dask cluster are its own; leave out --workers")
     scorers = _scorers(model, field, spread, vary or {})
-    if mode == "explain" and (len(scorers) > 1 or select is not None or spread):
-        raise ConfigError("mode explain takes one model, and explains all events")
+    other = len(scorers) > 1 or select is not None or spread or engine not in (None, "jax")
+    if mode == "explain" and other:
+        raise ConfigError("mode explain takes one model, explains all events, and computes by JAX")
+    if engine is not None:
+        scorers = {name: each.on(engine, precision) for name, each in scorers.items()}
+    elif precision != "float32":
+        raise ConfigError(f"precision {precision!r} needs an engine that has it: openvino")
     jobs = [
         Job(source, target, tree, mode, format, select, force, spread)
         for source, target in _outputs(expand(files), os.fspath(output), format)

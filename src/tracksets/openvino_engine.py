@@ -7,7 +7,7 @@ of a chunk know the number of their event in it. An event may go on in the next 
 import logging
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 
 from tracksets.blocks import Block, Shape
 from tracksets.devices import threads
+from tracksets.engines import Engine
 from tracksets.network import Architecture, Model
 from tracksets.openvino_graph import (
     GROUP,
     Slots,
     check_known,
     compiled_model,
-    instructions,
     phi_model,
     rho_model,
 )
@@ -64,6 +64,8 @@ def openvino_outputs(
     """
     model, n = architecture.model, threads()
     check_known(architecture, arrays)
+    said = Engine("openvino", precision).describe()
+    _logger.log(logging.WARNING if said.endswith("use float32") else logging.INFO, said)
     graph = rho_model(arrays, model, shape.events, precision)
     rho = _Requests(compiled_model(graph, precision, n))
     phi = {}
@@ -72,7 +74,6 @@ def openvino_outputs(
         graph = phi_model(arrays, name, model, slots, precision)
         requests = _Requests(compiled_model(graph, precision, n))
         phi[name] = _Phi(requests, model, slots, arrays[f"scaling.{name}.shift"])
-    _report(precision, [each.requests.compiled for each in phi.values()])
 
     def outputs(block: Block) -> NDArray[Any]:
         n_event, stop = block.n_event, 0
@@ -259,13 +260,3 @@ def _slots(shape: Shape, name: str, precision: str) -> Slots:
     n = tracks / multiplicity
     events = math.ceil((n + 1.5 * math.sqrt(n) + 1) / 8) * 8
     return Slots(tracks, min(events, tracks))
-
-
-def _report(precision: str, phi: Iterable[Any]) -> None:
-    """Say what was found, as the gain depends on it."""
-    kernels = sorted(set().union(*map(instructions, phi)))
-    said = f"openvino computes phi in {precision} by {', '.join(kernels)}"
-    if precision == "bfloat16" and not any("amx" in each for each in kernels):
-        _logger.warning("%s: without AMX, little or nothing is gained on the engine jax", said)
-    else:
-        _logger.info(said)

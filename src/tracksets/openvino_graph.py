@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tracksets.devices import note_start
 from tracksets.errors import MissingExtraError, ModelError, ProcessError, near_misses
 from tracksets.network import Architecture, Model
 
@@ -31,15 +32,7 @@ finally:
     if _before is not None:
         sys.modules[_TELEMETRY] = _before
 
-__all__ = (
-    "GROUP",
-    "Slots",
-    "check_known",
-    "compiled_model",
-    "instructions",
-    "phi_model",
-    "rho_model",
-)
+__all__ = ("GROUP", "Slots", "check_known", "compiled_model", "kernel", "phi_model", "rho_model")
 
 GROUP = 8
 """Tracks of one event that the graph reduces to their largest latent; NumPy does the rest."""
@@ -144,32 +137,47 @@ def compiled_model(model: "openvino.Model", precision: str, threads: int) -> Any
     ProcessError
         If the processor has no instructions for the precision: OpenVINO would use another.
     """
+    note_start()
     core = _core()
-    if precision == "bfloat16":
-        found = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        if "BF16" not in found:
-            raise ProcessError(
-                "this processor cannot compute in bfloat16, which needs AVX-512 or AMX; OpenVINO "
-                f"finds {', '.join(found)}. Use precision float32"
-            )
-    return core.compile_model(
-        model,
-        "CPU",
-        {
-            "INFERENCE_PRECISION_HINT": _HINTS[precision],
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": threads,
-            # Several processes would all be bound to the same first cores.
-            "ENABLE_CPU_PINNING": False,
-        },
+    settings = {
+        "INFERENCE_PRECISION_HINT": _HINTS[precision],
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": threads,
+        # Several processes would all be bound to the same first cores.
+        "ENABLE_CPU_PINNING": False,
+    }
+    found = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if precision == "bfloat16" and "BF16" not in found:
+        raise _cannot(precision, f"it has {', '.join(found)}")
+    try:
+        return core.compile_model(model, "CPU", settings)
+    except RuntimeError as error:
+        raise _cannot(precision, str(error).strip().splitlines()[-1]) from None
+
+
+def _cannot(precision: str, reason: str) -> ProcessError:
+    instead = "the engine jax" if precision == "float32" else "the precision float32"
+    return ProcessError(
+        f"OpenVINO cannot compute in {precision} on this processor: {reason}; use {instead}"
     )
 
 
-def instructions(compiled: Any) -> set[str]:
-    """Name the kernels of a compiled model's products, such as `brgemm_avx512_amx_bf16`."""
-    found = (op.get_rt_info() for op in compiled.get_runtime_model().get_ordered_ops())
-    products = (each for each in found if each["layerType"].astype(str) == "FullyConnected")
-    return {each["primitiveType"].astype(str) for each in products}
+@cache
+def kernel(precision: str) -> str:
+    """Name the kernel that a layer is computed by, such as `brgemm_avx512_amx_bf16`.
+
+    Raises
+    ------
+    ProcessError
+        If the processor has no instructions for the precision.
+    """
+    x = ops.parameter([384, 128], np.float32)
+    layer = (np.eye(128, dtype=np.float32), np.ones(128, np.float32))
+    model = openvino.Model([ops.result(ops.relu(_affine(x, *layer)))], [x], "probe")
+    found = compiled_model(model, precision, 1).get_runtime_model().get_ordered_ops()
+    infos = (op.get_rt_info() for op in found)
+    products = (each for each in infos if each["layerType"].astype(str) == "FullyConnected")
+    return next((each["primitiveType"].astype(str) for each in products), "unknown")
 
 
 @cache

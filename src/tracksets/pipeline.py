@@ -129,6 +129,8 @@ def _provenance(field: str, scorer: Scorer, tree: Tree, job: Job) -> Provenance:
         format=job.format or tree.format,
         select=job.select,
         spread=job.spread,
+        engine=scorer.engine.name,
+        precision=scorer.engine.precision,
     )
 
 

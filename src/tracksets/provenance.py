@@ -7,6 +7,7 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from tracksets._version import __version__
+from tracksets.engines import JAX
 from tracksets.inputs import Configuration
 
 __all__ = ("PREFIX", "Provenance", "place_of")
@@ -33,6 +34,8 @@ class Provenance(Configuration):
         The identity of that file, and its bytes.
     mode, format, select, spread
         How it was labelled; which events, if not all; whether each score has its spread.
+    engine, precision
+        What computed the scores.
     tracksets
         Version of the program.
     """
@@ -48,6 +51,8 @@ class Provenance(Configuration):
     format: str
     select: str | None = None
     spread: bool = False
+    engine: str = JAX.name
+    precision: str = JAX.precision
     tracksets: str = __version__
 
     @property
@@ -76,9 +81,10 @@ class Provenance(Configuration):
     def describe(self) -> str:
         """Say it in one line."""
         chosen = f", only where {self.select}" if self.select else ""
+        engine = f" with {self.engine} in {self.precision}" if self.engine != JAX.name else ""
         return (
             f"{self.field}: model {self.model[:12]} on {self.input}, tree {self.tree}{chosen} "
-            f"(uuid {self.uuid}), by tracksets {self.tracksets}"
+            f"(uuid {self.uuid}){engine}, by tracksets {self.tracksets}"
         )
 
 

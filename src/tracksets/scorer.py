@@ -175,10 +175,8 @@ class Scorer(Trained):
 
         Raises
         ------
-        ConfigError
-            If there is no such engine or precision.
-        MissingExtraError
-            If the engine is not installed.
+        ConfigError, MissingExtraError
+            If there is no such engine or precision, or it is not installed.
         """
         chosen = Engine(engine, precision)
         chosen.check_installed()

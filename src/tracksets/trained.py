@@ -92,9 +92,8 @@ class Trained:
 
     @property
     def identity(self) -> str:
-        """Everything that decides a score: the hash, and the engine if it isn't JAX."""
-        e = self.engine
-        return self.hash if e == JAX else f"{self.hash}-{e.name}-{e.precision}"
+        """What decides a score: the hash, and the engine if it isn't JAX."""
+        return self.hash if self.engine == JAX else f"{self.hash} {self.engine}"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Trained) and self.identity == other.identity
