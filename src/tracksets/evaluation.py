@@ -166,7 +166,8 @@ def _uncalibrated(scorer: Scorer, data: Dataset) -> dict[str, float]:
     if scorer.calibration is None:
         return {}
     scores = replace(scorer, calibration=None).score_inputs(data.inputs)
-    return {"ece_uncalibrated": mean_reliability(data.targets, scores, data.weights)[0]}
+    found = mean_reliability(data.targets, scores, data.weights)
+    return {f"{name}_uncalibrated": found[name] for name in ("ece", "calibration_rms")}
 
 
 def _varied(
