@@ -8,9 +8,9 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import awkward as ak
 import numpy as np
@@ -18,6 +18,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from tracksets.abilities import Abilities
 from tracksets.blocks import Shape, pack_parts
 from tracksets.calibration import Calibration, link
 from tracksets.compiling import compiled
@@ -30,10 +31,6 @@ from tracksets.modelfile import read_model, write_model
 from tracksets.network import Architecture, Model
 from tracksets.targets import Task
 
-if TYPE_CHECKING:
-    from tracksets.calibration import Method
-    from tracksets.explanations import Kind
-
 __all__ = ("Scorer", "load")
 
 _WINDOW_TRACKS = 2**18
@@ -42,7 +39,7 @@ that the network computes most of the time while the next ones are made."""
 
 
 @dataclass(frozen=True, eq=False)
-class Scorer:
+class Scorer(Abilities):
     """A trained model with its inputs: call it on events to get scores.
 
     Attributes
@@ -169,57 +166,6 @@ class Scorer:
             return ak.Array(np.ascontiguousarray(scores[:, 0]))
         columns = [np.ascontiguousarray(scores[:, i]) for i in range(len(names))]
         return ak.zip(dict(zip(names, columns, strict=True)), depth_limit=1)
-
-    def contributions(self, events: ak.Array, kind: "Kind" = "change") -> ak.Array:
-        """Explain scores, track by track.
-
-        Parameters
-        ----------
-        events
-            As in a call.
-        kind
-            `change`: the score minus the score that the event has without this track, which is
-            exact. `gradient`: the gradient of the score times the distance of the track's features
-            from their means. Both are in the unit of the score.
-
-        Returns
-        -------
-        ak.Array
-            `n * var * float32`, aligned with the tracks; for several classes a record by class
-            within; for several collections a record of these by collection. 0 for tracks that the
-            inputs do not select. See `tracksets.explanations`.
-        """
-        from tracksets.explanations import contributions
-
-        return contributions(self, events, kind)
-
-    def calibrated(
-        self, events: ak.Array, targets: Any, weights: Any = None, method: "Method" = "temperature"
-    ) -> "Scorer":
-        """Return the scorer whose probabilities fit events that it was not trained on.
-
-        Parameters
-        ----------
-        events, targets, weights
-            As in `fit`; weights of any sign.
-        method
-            `temperature` or `isotonic`; see `tracksets.calibration`.
-        """
-        from tracksets.calibrating import calibrate_on_events
-
-        return calibrate_on_events(self, events, targets, weights, method).scorer
-
-    def varied(self, *assignments: str) -> "Scorer":
-        """Return the scorer that sees shifted branches: `scorer.varied("Track_pt *= 1.02")`.
-
-        What is computed from a branch shifts with it: features, cuts on tracks, masses. See
-        `tracksets.variations`.
-        """
-        content = {**self.inputs.model_dump(), "vary": (*self.inputs.vary, *assignments)}
-        try:
-            return replace(self, inputs=Inputs.model_validate(content))
-        except ValidationError as error:
-            raise as_config_error(error, "the variation") from None
 
     def branches(self, source: Any = None) -> list[str]:
         """List what the scorer reads.
