@@ -101,9 +101,17 @@ def test_a_perfect_score_errs_by_chance():
         p = random.uniform(size=2000)
         weights = random.choice([1.0, 1.0, 1.0, -0.5], 2000)
         result = reliability(random.uniform(size=2000) < p, p, weights)
-        found.append((result.ece, result.ece_by_chance))
-    measured, expected = np.mean(found, axis=0)
+        found.append((result.ece, result.ece_by_chance, result.rms))
+    measured, expected, rms = np.mean(found, axis=0)
     assert measured == pytest.approx(expected, rel=0.05)
+    assert rms < 0.3 * measured
+
+
+def test_the_root_mean_square_is_what_scores_are_off():
+    random = np.random.default_rng(1)
+    p = random.uniform(size=100_000)
+    found = reliability(random.uniform(size=100_000) < 0.8 * p + 0.1, p, np.ones(100_000))
+    assert found.rms == pytest.approx(0.2 / np.sqrt(12), rel=0.05)
 
 
 @given(seed=SEEDS, share=st.floats(0.01, 0.99))

@@ -162,15 +162,12 @@ def _figures(
     weights: Float[np.ndarray, " event"],
     when: str,
 ) -> dict[str, float]:
-    ece, by_chance = mean_reliability(classes, scores, weights)
     full = np.concatenate([1 - scores, scores], axis=1) if task.kind == "binary" else scores
     own = np.take_along_axis(full, classes[:, None], axis=1)[:, 0].astype(np.float64)
     losses = -np.log(np.maximum(own, np.finfo(np.float32).tiny))
-    return {
-        f"ece_{when}": ece,
-        f"ece_by_chance_{when}": by_chance,
-        f"loss_{when}": float(np.average(losses, weights=weights)),
-    }
+    figures = mean_reliability(classes, scores, weights)
+    figures["loss"] = float(np.average(losses, weights=weights))
+    return {f"{name}_{when}": each for name, each in figures.items()}
 
 
 def describe(done: Calibrated) -> str:
@@ -184,6 +181,7 @@ def describe(done: Calibrated) -> str:
     for key, name in (
         ("ece", "expected calibration error"),
         ("ece_by_chance", "  of a perfect score"),
+        ("calibration_rms", "root mean square of it"),
         ("loss", "cross-entropy"),
     ):
         after = figures.get(f"{key}_after", np.nan)

@@ -26,7 +26,7 @@ Knots = tuple[tuple[float, float], ...]
 
 _GROUPS = 100
 """Groups of events, equal in number, that an isotonic map is found from, at most."""
-_SMALLEST_GROUP = 20
+_SMALLEST_GROUP = 50
 _TILT = 1e-3
 _HOTTEST = 100.0
 """Scores that say nothing of the classes would fit best with an infinite temperature."""

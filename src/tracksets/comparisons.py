@@ -90,6 +90,18 @@ class Reliability:
         """What the expected calibration error of a perfect score is on that many events."""
         return float(self.chance.sum())
 
+    @property
+    def rms(self) -> float:
+        """Root mean square of how far scores are off, without what chance adds to it.
+
+        It is 0 if chance explains all (Kumar, Liang, Ma, arXiv:1909.10155), so that it can be
+        small also of few events; from bins whose weights sum to more than 0.
+        """
+        there = self.share > 0
+        noise = np.pi / 2 * self.chance[there] ** 2
+        square = ((self.gap[there] ** 2 - noise) / self.share[there]).sum()
+        return float(np.sqrt(max(square, 0.0)))
+
 
 def reliability(
     truth: Int[np.ndarray, " event"],
@@ -146,8 +158,8 @@ def mean_reliability(
     classes: Int[np.ndarray, " event"],
     scores: Float[np.ndarray, "event score"],
     weights: Float[np.ndarray, " event"],
-) -> tuple[float, float]:
-    """Return the expected calibration error, and that by chance; the means over several classes.
+) -> dict[str, float]:
+    """Return `ece`, `ece_by_chance` and `calibration_rms`; the means over several classes.
 
     Parameters
     ----------
@@ -156,10 +168,11 @@ def mean_reliability(
     """
     signals = [1] if scores.shape[1] == 1 else range(scores.shape[1])
     found = [reliability(classes == i, scores[:, k], weights) for k, i in enumerate(signals)]
-    return (
-        float(np.mean([each.ece for each in found])),
-        float(np.mean([each.ece_by_chance for each in found])),
-    )
+    return {
+        "ece": float(np.mean([each.ece for each in found])),
+        "ece_by_chance": float(np.mean([each.ece_by_chance for each in found])),
+        "calibration_rms": float(np.mean([each.rms for each in found])),
+    }
 
 
 @dataclass(frozen=True)

@@ -168,8 +168,10 @@ def _uncalibrated(scorer: Scorer, data: Dataset) -> dict[str, float]:
     """Compute what the calibration error would be without the calibration."""
     if scorer.calibration is None:
         return {}
-    scores = replace(scorer, calibration=None).score_inputs(data.inputs_in(scorer.fold_expression))
-    return {"ece_uncalibrated": mean_reliability(data.targets, scores, data.weights)[0]}
+    inputs = data.inputs_in(scorer.fold_expression)
+    scores = replace(scorer, calibration=None).score_inputs(inputs)
+    found = mean_reliability(data.targets, scores, data.weights)
+    return {f"{name}_uncalibrated": found[name] for name in ("ece", "calibration_rms")}
 
 
 def _varied(

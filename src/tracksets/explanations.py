@@ -8,6 +8,7 @@ Both are in the unit of the score.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import awkward as ak
@@ -153,11 +154,10 @@ def _lacking(jagged: JaggedInputs, name: str) -> Iterator[JaggedInputs]:
         copies = jagged.take(owners)
         keep = np.ones(len(copies.tracks[name]), bool)
         keep[copies.axes[name].offsets[:-1] + tracks - axis.offsets[owners]] = False
-        yield JaggedInputs(
-            {**copies.counts, name: copies.counts[name] - 1},
-            {**copies.tracks, name: copies.tracks[name][keep]},
-            copies.event,
-            copies.fold,
+        yield replace(
+            copies,
+            counts={**copies.counts, name: copies.counts[name] - 1},
+            tracks={**copies.tracks, name: copies.tracks[name][keep]},
         )
 
 

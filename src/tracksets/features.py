@@ -74,10 +74,7 @@ def jagged_inputs(
 
 
 def kept_tracks(columns: Columns, inputs: Inputs) -> dict[str, tuple[Axis, NDArray[np.bool_]]]:
-    """Say which tracks `jagged_inputs` keeps, of the collections where it leaves some out.
-
-    By collection: how all tracks are shared out, and a mask of them, shape (n_track,).
-    """
+    """Mark the tracks that are kept, of all tracks of the collections that leave some out."""
     kept = {}
     columns = varied(columns, inputs.vary)
     for name, collection in inputs.collections.items():

@@ -32,7 +32,8 @@ def class_figures(
     dict
         `auc` and `rejection_30`, `_50`, `_70` (1 / background efficiency at this signal efficiency,
         in per cent), each with its `_uncertainty` from a bootstrap; `ece`, the expected calibration
-        error, and what a perfect score would have, `ece_by_chance`. Of several classes, `auc_b` and
+        error, what a perfect score would have, `ece_by_chance`, and `calibration_rms`, from which
+        chance is taken off. Of several classes, `auc_b` and
         so on are of each against all others.
     """
     figures = {}
@@ -45,8 +46,7 @@ def class_figures(
         for name, value, uncertainty in zip(_NAMES, _of_curve(curve), spread, strict=True):
             figures[f"{name}{suffix}"] = float(value)
             figures[f"{name}{suffix}_uncertainty"] = float(uncertainty)
-    figures["ece"], figures["ece_by_chance"] = mean_reliability(classes, scores, weights)
-    return figures
+    return {**figures, **mean_reliability(classes, scores, weights)}
 
 
 _NAMES = ("auc", *(f"rejection_{100 * each:.0f}" for each in EFFICIENCIES))

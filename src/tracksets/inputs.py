@@ -3,7 +3,7 @@
 Nothing here touches data. `features.py` applies it to events.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args, get_origin
 
@@ -20,7 +20,7 @@ from pydantic import (
 from tracksets.errors import ConfigError, DataError, near_misses
 from tracksets.expressions import parse
 from tracksets.fields import Fields, Naming, Path
-from tracksets.variations import Variation, parse_variations
+from tracksets.variations import parse_variations, paths_of_variations, right_sides
 
 __all__ = (
     "Collection",
@@ -59,17 +59,9 @@ class Configuration(_Base):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-def _checked(text: str) -> str:
+def _checked(text: str, read: Callable[[str], Any] = parse) -> str:
     try:
-        parse(text)
-    except ConfigError as error:
-        raise ValueError(str(error)) from None
-    return text
-
-
-def _checked_variation(text: str) -> str:
-    try:
-        parse_variations(text)
+        read(text)
     except ConfigError as error:
         raise ValueError(str(error)) from None
     return text
@@ -193,7 +185,9 @@ class Inputs(_Features):
             content.pop("vary", None)
         return content
 
-    _variations = field_validator("vary")(lambda texts: tuple(map(_checked_variation, texts)))
+    _variations = field_validator("vary")(
+        lambda texts: tuple(_checked(text, parse_variations) for text in texts)
+    )
     _expressions = field_validator("event")(lambda texts: tuple(map(_checked, texts)))
 
     def _feature_list(self) -> Sequence[str]:
@@ -229,15 +223,9 @@ class Inputs(_Features):
                 for name in parse(text).names:
                     spellings = list(naming.candidates(name))
                     names[spellings[1] if len(spellings) > 1 else spellings[0]] = None
-        texts = [*map(parse, (*self.event, *event_level))]
-        texts += [each.expression for each in self.variations]
+        texts = [*map(parse, (*self.event, *event_level)), *right_sides(self.vary)]
         names.update(dict.fromkeys(name for each in texts for name in each.names))
         return list(names)
-
-    @property
-    def variations(self) -> list[Variation]:
-        """The assignments of `vary`, in order."""
-        return [each for text in self.vary for each in parse_variations(text)]
 
 
 def _width(features: Sequence[str]) -> int:
@@ -282,19 +270,9 @@ def paths_of(inputs: Inputs, fields: Fields, *event_level: str) -> list[Path]:
             raise ConfigError(f"collection {name}: no feature uses a branch")
     for text in inputs.event:
         need(text, None, "event-level")
-    seen = set(paths)
+    paths.update(dict.fromkeys(paths_of_variations(inputs.vary, fields, set(paths))))
     for text in event_level:
         need(text, None, "event-level")
-    for each in inputs.variations:
-        what = f"variation '{each.text}',"
-        try:
-            changed = set(fields.find(each.name).paths.values())
-        except DataError as error:
-            raise DataError(f"{what} {error}") from None
-        if not changed & seen:
-            raise ConfigError(f"{what} changes nothing: the inputs do not see {each.name}")
-        seen |= changed
-        need(each.expression.text, None, what)
     return list(paths)
 
 

@@ -28,11 +28,13 @@ Explained = dict[str, Float[Array, "track output"]]
 
 def can_leave_out(architecture: Architecture) -> bool:
     """Whether the network is one whose pooling without a track follows from that with it."""
-    model = architecture.model
-    plain = {"phi", "rho", "pool", "activation"}
-    others = {name: each for name, each in type(model).model_fields.items() if name not in plain}
-    return set(model.pool) <= set(_WITHOUT) and all(
-        getattr(model, name) == each.default for name, each in others.items()
+    known = {"phi", "rho", "pool", "activation", "model", "tracks", "event", "outputs"}
+    # What else a network may have, it must not have here.
+    return set(architecture.model.pool) <= set(_WITHOUT) and all(
+        getattr(part, name) == each.default
+        for part in (architecture, architecture.model)
+        for name, each in type(part).model_fields.items()
+        if name not in known
     )
 
 

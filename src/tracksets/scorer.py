@@ -4,13 +4,12 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
 
 import awkward as ak
 import numpy as np
 from jaxtyping import Float
-from pydantic import ValidationError
 
+from tracksets.abilities import Abilities
 from tracksets.blocks import pack_parts
 from tracksets.engine import compute
 from tracksets.engines import Engine
@@ -18,13 +17,8 @@ from tracksets.errors import DataError, ModelError
 from tracksets.features import JaggedInputs, jagged_inputs
 from tracksets.fields import Columns, Fields, column_of
 from tracksets.headers import read_parts
-from tracksets.inputs import Inputs, as_config_error
 from tracksets.members import combined, joined
 from tracksets.trained import Trained
-
-if TYPE_CHECKING:
-    from tracksets.calibration import Method
-    from tracksets.explanations import Kind
 
 __all__ = ("Scorer", "load")
 
@@ -34,7 +28,7 @@ that the network computes most of the time while the next ones are made."""
 
 
 @dataclass(frozen=True, eq=False)
-class Scorer(Trained):
+class Scorer(Trained, Abilities):
     """A trained model with its inputs: call it on events to get scores.
 
     Its attributes are those of `Trained`.
@@ -181,57 +175,6 @@ class Scorer(Trained):
         chosen = Engine(engine, precision)
         chosen.check_installed()
         return replace(self, engine=chosen)
-
-    def contributions(self, events: ak.Array, kind: "Kind" = "change") -> ak.Array:
-        """Explain scores, track by track.
-
-        Parameters
-        ----------
-        events
-            As in a call.
-        kind
-            `change`: the score minus the score that the event has without this track, which is
-            exact. `gradient`: the gradient of the score times the distance of the track's features
-            from their means. Both are in the unit of the score.
-
-        Returns
-        -------
-        ak.Array
-            `n * var * float32`, aligned with the tracks; for several classes a record by class
-            within; for several collections a record of these by collection. 0 for tracks that the
-            inputs do not select. See `tracksets.explanations`.
-        """
-        from tracksets.explanations import contributions
-
-        return contributions(self, events, kind)
-
-    def calibrated(
-        self, events: ak.Array, targets: Any, weights: Any = None, method: "Method" = "temperature"
-    ) -> "Scorer":
-        """Return the scorer whose probabilities fit events that it was not trained on.
-
-        Parameters
-        ----------
-        events, targets, weights
-            As in `fit`; weights of any sign.
-        method
-            `temperature` or `isotonic`; see `tracksets.calibration`.
-        """
-        from tracksets.calibrating import calibrate_on_events
-
-        return calibrate_on_events(self, events, targets, weights, method).scorer
-
-    def varied(self, *assignments: str) -> "Scorer":
-        """Return the scorer that sees shifted branches: `scorer.varied("Track_pt *= 1.02")`.
-
-        What is computed from a branch shifts with it: features, cuts on tracks, masses. See
-        `tracksets.variations`.
-        """
-        content = {**self.inputs.model_dump(), "vary": (*self.inputs.vary, *assignments)}
-        try:
-            return replace(self, inputs=Inputs.model_validate(content))
-        except ValidationError as error:
-            raise as_config_error(error, "the variation") from None
 
     def without_folds(self) -> "Scorer":
         """Return a scorer that takes the mean of all models for every event.

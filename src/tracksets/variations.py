@@ -14,11 +14,18 @@ import numpy as np
 
 from tracksets.errors import ConfigError, DataError
 from tracksets.expressions import Expression, parse
-from tracksets.fields import Columns
+from tracksets.fields import Columns, Fields, Path
 from tracksets.functions import elementwise
 from tracksets.jagged import Column
 
-__all__ = ("Variation", "named_variations", "parse_variations", "varied")
+__all__ = (
+    "Variation",
+    "named_variations",
+    "parse_variations",
+    "paths_of_variations",
+    "right_sides",
+    "varied",
+)
 
 _ASSIGNMENT = re.compile(r"\s*([A-Za-z_][\w.]*)\s*([*/+-]?)=(?!=)(.*)", re.DOTALL)
 _NAMED = re.compile(r"\s*(\w+)\s*:(?!:)(.*)", re.DOTALL)
@@ -96,6 +103,47 @@ def named_variations(texts: Sequence[str]) -> dict[str, str]:
             raise ConfigError(f"two variations are called {name!r}")
         named[name] = rest.strip()
     return named
+
+
+def right_sides(texts: Sequence[str]) -> list[Expression]:
+    """List the expressions on the right of assignments."""
+    return [each.expression for text in texts for each in parse_variations(text)]
+
+
+def paths_of_variations(texts: Sequence[str], fields: Fields, seen: set[Path]) -> list[Path]:
+    """List the columns that variations need, and change; nothing is read.
+
+    Parameters
+    ----------
+    texts
+        As `parse_variations` reads them.
+    fields
+        The columns that there are.
+    seen
+        Those that inputs need.
+
+    Raises
+    ------
+    DataError
+        If a name is not there.
+    ConfigError
+        If what changes is nothing that is needed.
+    """
+    paths: list[Path] = []
+    for each in (variation for text in texts for variation in parse_variations(text)):
+        try:
+            changed = fields.find(each.name).paths.values()
+            needed = [
+                path for name in each.expression.names for path in fields.find(name).paths.values()
+            ]
+        except DataError as error:
+            raise DataError(f"variation '{each.text}': {error}") from None
+        if not seen & set(changed):
+            raise ConfigError(
+                f"variation '{each.text}' changes nothing: the inputs do not see {each.name}"
+            )
+        paths += [*changed, *needed]
+    return paths
 
 
 def varied(columns: Columns, texts: Sequence[str]) -> Columns:
