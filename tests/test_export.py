@@ -58,6 +58,9 @@ MODELS = {
     "gelu": ts.Model(phi=[8], rho=[], pool=["mean", "sum", "max"], activation="gelu"),
     "silu": ts.Model(phi=[8, 8, 8], rho=[4, 4], pool=["mean"], activation="silu"),
     "tanh": ts.Model(phi=[5], rho=[4], pool=["max"], activation="tanh"),
+    "all": ts.Model(
+        phi=[8, 8, 6], rho=[5, 5], pool=["std", "softmax", "max"], residual=True, rounds=2
+    ),
 }
 OPEN = {"onnx": onnx_scores, "stablehlo": stablehlo_scores}
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tracksets.blocks import Shape, pack_inputs, unpack
 from tracksets.compiling import compiled
 from tracksets.features import JaggedInputs
-from tracksets.network import Architecture, DeepSet, Model, _dropping
+from tracksets.layers import dropping
+from tracksets.network import Architecture, DeepSet, Model
 from tracksets.scaling import Scaling
 
 WIDTHS = {"Track": 3, "Jet": 2}  # not in alphabetical order
@@ -40,6 +41,11 @@ def run(architecture, inputs, shape=SHAPE, arrays=None):
         {"pool": ["max", "sum"], "activation": "tanh"},
         {"pool": ["sum", "mean", "max"], "activation": "silu", "rho": []},
         {"activation": "gelu", "phi": [7], "rho": [5, 4]},
+        {"pool": ["std"], "activation": "tanh"},
+        {"pool": ["softmax", "std", "mean"]},
+        {"residual": True, "phi": [6, 6, 8, 8], "rho": [5, 5], "activation": "gelu"},
+        {"rounds": 1},
+        {"rounds": 2, "residual": True, "pool": ["sum", "mean", "max", "std", "softmax"]},
     ],
 )
 def test_like_a_loop_over_events(model, strict_dtypes):
@@ -50,7 +56,8 @@ def test_like_a_loop_over_events(model, strict_dtypes):
     np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
 
 
-ARCHITECTURE = architecture_of(pool=["sum", "mean", "max"])
+ALL = ["sum", "mean", "max", "std", "softmax"]
+ARCHITECTURE = architecture_of(pool=ALL, rounds=1, residual=True)
 REFERENCE = random_arrays(ARCHITECTURE)
 
 
@@ -212,14 +219,14 @@ def test_threads_that_start_together_compile_once():
 
 def test_dropout_keeps_the_mean():
     x = np.full((1000, 50), 3, np.float32)
-    drop = _dropping(0.25, jax.random.key(0))
+    drop = dropping(0.25, jax.random.key(0))
     first, second = np.asarray(drop(x)), np.asarray(drop(x))
     for dropped in (first, second):
         assert set(np.unique(dropped)) == {0, 4}
         assert (dropped == 0).mean() == pytest.approx(0.25, abs=0.01)
     assert not np.array_equal(first, second)
-    assert _dropping(0.0, jax.random.key(0))(x) is x
-    assert _dropping(0.5, None)(x) is x
+    assert dropping(0.0, jax.random.key(0))(x) is x
+    assert dropping(0.5, None)(x) is x
 
 
 def test_dropout_is_behind_the_pooling():

@@ -5,7 +5,7 @@ Nothing here touches data. `features.py` applies it to events.
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -27,9 +27,16 @@ Scale = Literal["standard", "quantile", "none"]
 
 
 class Configuration(BaseModel):
-    """Base of every configuration: immutable, and a wrong key is an error."""
+    """Base of every configuration: immutable, and a wrong key is an error.
+
+    Attributes
+    ----------
+    shorthands
+        Keys that are allowed and stand for others.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    shorthands: ClassVar[tuple[str, ...]] = ()
 
 
 def _checked(text: str) -> str:
@@ -264,7 +271,8 @@ def _keys(root: type[Configuration], location: tuple[int | str, ...]) -> list[st
             known = get_args(known)[1]
         else:
             known = _unwrapped(known).model_fields[str(part)].annotation
-    return [name for name in _unwrapped(known).model_fields if name != "folder"]
+    known = _unwrapped(known)
+    return [name for name in (*known.model_fields, *known.shorthands) if name != "folder"]
 
 
 def _unwrapped(annotation: Any) -> Any:

@@ -185,12 +185,7 @@ class Scorer:
     @cached_property
     def architecture(self) -> Architecture:
         """What decides the shapes of the network's arrays."""
-        return Architecture(
-            model=self.model,
-            tracks=tuple(self.inputs.widths.items()),
-            event=self.inputs.event_width,
-            outputs=self.task.outputs,
-        )
+        return Architecture.of(self.model, self.inputs, self.task.outputs)
 
     @cached_property
     def hash(self) -> str:

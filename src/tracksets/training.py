@@ -176,12 +176,7 @@ def fit_inputs(
         raise DataError(
             "a class has no event in the training part of the split; there are too few events"
         )
-    architecture = Architecture(
-        model=model,
-        tracks=tuple(inputs.widths.items()),
-        event=inputs.event_width,
-        outputs=task.outputs,
-    )
+    architecture = Architecture.of(model, inputs, task.outputs)
     problem = Problem(
         architecture=architecture,
         task=task,
