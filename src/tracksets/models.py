@@ -144,9 +144,11 @@ class Model(Configuration):
     @model_validator(mode="before")
     @classmethod
     def _apply_preset(cls, content: Any) -> Any:
-        if not isinstance(content, Mapping) or content.get("preset") is None:
+        if not isinstance(content, Mapping) or "preset" not in content:
             return content
         name, options = content["preset"], {k: v for k, v in content.items() if k != "preset"}
+        if name is None:
+            return options
         if name not in PRESETS:
             raise ValueError(f"no preset {name!r}; {near_misses(str(name), PRESETS)}")
         if name == "efn" and options.get("weights") is None:

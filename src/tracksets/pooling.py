@@ -84,7 +84,9 @@ def pool(
     rows = matrix.indices[:, 0]
     weights = matrix.data.astype(latent.dtype)
     sums = _nothing((how,), n_event, latent.shape[1], latent.dtype)
-    sums = _add(sums, latent, rows, weights, logits)
+    likely = None if logits is None else _below_zero(logits, rows, n_event)
+    attend = None if likely is None else lambda _: likely
+    sums = _add(sums, latent, rows, weights, attend)
     return _finish(how, sums, _counts(rows, n_event, weights[:, None]))
 
 
@@ -156,9 +158,7 @@ def pool_chunks(
         return phi(part["tracks"], known)
 
     def add(sums: dict[str, Array], part: dict[str, Array]) -> dict[str, Array]:
-        latent = latent_of(part)
-        logits = attend(latent) if attend is not None else None
-        return _add(sums, latent, part["rows"], part.get("weights"), logits)
+        return _add(sums, latent_of(part), part["rows"], part.get("weights"), attend)
 
     shape = jax.eval_shape(
         latent_of,
@@ -209,15 +209,14 @@ def _add(
     latent: Array,
     rows: Array,
     weights: Array | None,
-    logits: Array | None,
+    attend: Callable[[Array], Array] | None,
 ) -> dict[str, Array]:
     """Take in tracks."""
     clean = latent
-    if weights is not None or logits is not None or "squares" in sums:
+    if weights is not None or attend is not None or "squares" in sums:
         # Where the latent of padding is NaN, so would be gradients: 0 * NaN.
         used = rows < next(iter(sums.values())).shape[0]
         clean = jnp.where(used[:, None], latent, jnp.zeros_like(latent))
-        logits = None if logits is None else jnp.where(used, logits, jnp.zeros_like(logits))
 
     def summand(kind: str) -> Array:
         if kind == "max":
@@ -226,13 +225,21 @@ def _add(
         if kind == "squares":
             parts = parts * parts
         elif kind == "likely":
-            if logits is None:
+            if attend is None:
                 raise ValueError("the pooling 'softmax' needs logits")
-            likely = jnp.exp(logits)[:, None]
+            likely = jnp.exp(attend(clean))[:, None]
             parts = jnp.concatenate([parts * likely, likely], axis=1)
         return parts if weights is None else parts * weights[:, None]
 
     return {kind: _update(kind, sums[kind], summand(kind), rows) for kind in sums}
+
+
+def _below_zero(logits: Array, rows: Array, n_event: int) -> Array:
+    """Subtract each event's largest logit, which changes no share and keeps exponentials finite."""
+    start = jnp.full((n_event, 1), -jnp.inf, logits.dtype)
+    largest = _update("max", start, jax.lax.stop_gradient(logits)[:, None], rows)
+    lower = logits - largest.at[rows].get(mode="clip", indices_are_sorted=True)[:, 0]
+    return jnp.where(rows < n_event, lower, jnp.zeros_like(lower))
 
 
 def _finish(how: Pooling, sums: dict[str, Array], counts: Array) -> Array:
