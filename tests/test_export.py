@@ -119,6 +119,20 @@ def test_like_the_scorer_and_like_a_loop_over_events(tmp_path, task, model, suff
         assert largest_difference(found, exact, scorer) < 1e-4
 
 
+@pytest.mark.parametrize("suffix", OPEN)
+@pytest.mark.parametrize("pool", [["sum"], ["std", "softmax", "mean"]], ids="-".join)
+def test_energy_weights(tmp_path, suffix, pool):
+    inputs = ts.Inputs(collections={"part": {"features": ["y", "pt/sum(pt)", "phi"]}})
+    model = ts.Model.efn("pt/sum(pt)", phi=[8, 6], rho=[5], pool=pool, rounds=1)
+    scorer, path = of_inputs(inputs, model), tmp_path / f"model.{suffix}"
+    assert export(scorer, path).difference < 2e-5
+    jagged = flat_inputs({"part": [3, 0, 40, 1]}, {"part": 3}, event=0)
+    np.abs(jagged.tracks["part"], out=jagged.tracks["part"])
+    found = OPEN[suffix](path)(jagged)
+    exact = scorer.task.link(deep_set(scorer.architecture, scorer.arrays, jagged))
+    assert largest_difference(found, exact, scorer) < 1e-4
+
+
 @cache
 def onnx_scores_of(scorer: Scorer):
     session = onnxruntime.InferenceSession(onnx_bytes(scorer, ""))
