@@ -17,8 +17,9 @@ __all__ = ("STEEPEST", "Dense", "Phi", "Precision", "Standardise", "affine", "dr
 Precision = Literal["float32", "bfloat16"]
 _ACTIVATIONS: Mapping[Activation, Callable[[Array], Array]] = {
     "relu": jax.nn.relu,
-    "gelu": jax.nn.gelu,
-    "silu": jax.nn.silu,
+    # Their gradients are made of several arrays, which take longer to store than to compute again.
+    "gelu": jax.checkpoint(jax.nn.gelu),
+    "silu": jax.checkpoint(jax.nn.silu),
     "tanh": jnp.tanh,
 }
 STEEPEST = 8.0
