@@ -489,14 +489,14 @@ def test_what_neither_format_knows_is_refused_by_name(tmp_path, suffix):
         pass
 
     class Deeper(ts.Model):
-        residual: bool = False
+        gated: bool = False
 
     scorer = make_scorer()
     fields = {name: getattr(scorer, name) for name in scorer.__dataclass_fields__}
     with pytest.raises(ModelError, match="CalibratedScorer"):
         export(CalibratedScorer(**fields), tmp_path / f"model.{suffix}")
-    deeper = replace(scorer, model=Deeper(**MODEL.model_dump(), residual=True))
-    with pytest.raises(ModelError, match="residual = True"):
+    deeper = replace(scorer, model=Deeper(**MODEL.model_dump(), gated=True))
+    with pytest.raises(ModelError, match="gated = True"):
         export(deeper, tmp_path / f"model.{suffix}")
     plain = replace(scorer, model=Deeper(**MODEL.model_dump()))
     assert export_module._check_exportable(plain) is None
