@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import awkward as ak
 import numpy as np
@@ -124,11 +125,25 @@ ACTIVATIONS = {
     "silu": lambda x: x / (1 + np.exp(-x)),
     "tanh": np.tanh,
 }
-POOLINGS = {
-    "sum": lambda x: x.sum(axis=0),
-    "mean": lambda x: x.mean(axis=0) if len(x) else x.sum(axis=0),
-    "max": lambda x: x.max(axis=0) if len(x) else x.sum(axis=0),
-}
+SMOOTH = 1e-4
+
+
+def pooled(
+    how: str, x: NDArray[np.float64], w: NDArray[np.float64], logits: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Pool the tracks of one event, each with a weight; zero without tracks."""
+    if not len(x):
+        return np.zeros(x.shape[1])
+    if how == "max":
+        return x.max(axis=0)
+    if how == "sum":
+        return w @ x
+    if how == "softmax":
+        w = w * np.exp(logits)
+    mean = w @ x / w.sum()
+    if how == "std":
+        return np.sqrt(w @ (x - mean) ** 2 / w.sum() + SMOOTH) - np.sqrt(SMOOTH)
+    return mean
 
 
 def deep_set(
@@ -144,20 +159,47 @@ def deep_set(
     def affine(name: str, x: NDArray[np.float64]) -> NDArray[np.float64]:
         return x @ wide[f"{name}.kernel"] + wide[f"{name}.bias"]
 
-    outputs = []
-    for event in range(inputs.n_event):
+    def dense(
+        name: str, widths: Sequence[int], x: NDArray[np.float64], residual: bool
+    ) -> NDArray[np.float64]:
+        for layer in range(len(widths)):
+            seen = x
+            if residual and layer:
+                spread = np.sqrt(x.var(axis=-1, keepdims=True) + 1e-6)
+                norm = f"{name}.norms.{layer - 1}"
+                seen = (x - x.mean(axis=-1, keepdims=True)) / spread
+                seen = seen * wide[f"{norm}.scale"] + wide[f"{norm}.bias"]
+            y = activation(affine(f"{name}.layers.{layer}", seen))
+            x = x + y if residual and layer and x.shape == y.shape else y
+        return x
+
+    model, weights = architecture.model, dict(architecture.weights)
+
+    def pool_all(prefix: str, event: int, context: NDArray[np.float64]) -> list[Any]:
         parts = []
         for name, _ in architecture.tracks:
             first = int(inputs.counts[name][:event].sum())
-            x = scaled(
-                f"scaling.{name}",
-                inputs.tracks[name][first : first + inputs.counts[name][event]],
-            )
-            for layer in range(len(architecture.model.phi)):
-                x = activation(affine(f"phi.{name}.layers.{layer}", x))
-            parts += [POOLINGS[how](x) for how in architecture.model.pool]
-        x = np.concatenate([*parts, scaled("event_scaling", inputs.event[event])])
-        for layer in range(len(architecture.model.rho)):
-            x = activation(affine(f"rho.layers.{layer}", x))
+            tracks = inputs.tracks[name][first : first + inputs.counts[name][event]]
+            x, w = scaled(f"scaling.{name}", tracks), np.ones(len(tracks))
+            if name in weights:
+                w = tracks[:, weights[name]].astype(np.float64)
+                x = np.delete(x, weights[name], axis=1)
+            x = np.concatenate([x, np.tile(context, (len(x), 1))], axis=1)
+            x = dense(f"{prefix}.{name}", model.phi, x, model.residual)
+            logits = np.zeros(len(x))
+            if "softmax" in model.pool:
+                logits = 8 * np.tanh(affine(f"{prefix}.{name}.attention", x)[:, 0] / 8)
+            parts += [pooled(how, x, w, logits) for how in model.pool]
+        return parts
+
+    outputs = []
+    for event in range(inputs.n_event):
+        parts = pool_all("phi", event, np.zeros(0))
+        parts.append(scaled("event_scaling", inputs.event[event]))
+        for i in range(model.rounds):
+            known = np.concatenate(parts)
+            context = dense(f"rounds.{i}.context", model.phi[:1], known, residual=False)
+            parts = [*pool_all(f"rounds.{i}.phi", event, context), *parts]
+        x = dense("rho", model.rho, np.concatenate(parts), model.residual)
         outputs.append(affine("out", x))
     return np.asarray(outputs).reshape(inputs.n_event, architecture.outputs)

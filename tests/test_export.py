@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import cycle
 from pathlib import Path
 
 import awkward as ak
@@ -60,6 +61,9 @@ MODELS = {
     "gelu": ts.Model(phi=[8], rho=[], pool=["mean", "sum", "max"], activation="gelu"),
     "silu": ts.Model(phi=[8, 8, 8], rho=[4, 4], pool=["mean"], activation="silu"),
     "tanh": ts.Model(phi=[5], rho=[4], pool=["max"], activation="tanh"),
+    "all": ts.Model(
+        phi=[8, 8, 6], rho=[5, 5], pool=["std", "softmax", "max"], residual=True, rounds=2
+    ),
 }
 OPEN = {"onnx": onnx_scores, "stablehlo": stablehlo_scores}
 
@@ -94,7 +98,7 @@ TASKS = {"binary": BINARY, "classes": CLASSES, "regression": REGRESSION, "one": 
 CASES = [
     *(("onnx", task, model) for task in TASKS for model in MODELS),
     # Which task and which model have nothing to do with each other, and compiling takes seconds.
-    *(("stablehlo", *each) for each in zip(TASKS, MODELS, strict=True)),
+    *(("stablehlo", *each) for each in zip(cycle(TASKS), MODELS, strict=False)),
 ]
 
 
@@ -115,6 +119,20 @@ def test_like_the_scorer_and_like_a_loop_over_events(tmp_path, task, model, suff
         assert largest_difference(found, scorer.score_inputs(inputs), scorer) < 2e-5
         exact = task.link(deep_set(scorer.architecture, scorer.arrays, inputs))
         assert largest_difference(found, exact, scorer) < 1e-4
+
+
+@pytest.mark.parametrize("suffix", OPEN)
+@pytest.mark.parametrize("pool", [["sum"], ["std", "softmax", "mean"]], ids="-".join)
+def test_energy_weights(tmp_path, suffix, pool):
+    inputs = ts.Inputs(collections={"part": {"features": ["y", "pt/sum(pt)", "phi"]}})
+    model = ts.Model.efn("pt/sum(pt)", phi=[8, 6], rho=[5], pool=pool, rounds=1)
+    scorer, path = of_inputs(inputs, model), tmp_path / f"model.{suffix}"
+    assert export(scorer, path).difference < 2e-5
+    jagged = flat_inputs({"part": [3, 0, 40, 1]}, {"part": 3}, event=0)
+    np.abs(jagged.tracks["part"], out=jagged.tracks["part"])
+    found = OPEN[suffix](path)(jagged)
+    exact = scorer.task.link(deep_set(scorer.architecture, scorer.arrays, jagged))
+    assert largest_difference(found, exact, scorer) < 1e-4
 
 
 @cache
@@ -473,14 +491,14 @@ def test_what_neither_format_knows_is_refused_by_name(tmp_path, suffix):
         pass
 
     class Deeper(ts.Model):
-        residual: bool = False
+        gated: bool = False
 
     scorer = make_scorer()
     fields = {name: getattr(scorer, name) for name in scorer.__dataclass_fields__}
     with pytest.raises(ModelError, match="CalibratedScorer"):
         export(CalibratedScorer(**fields), tmp_path / f"model.{suffix}")
-    deeper = replace(scorer, model=Deeper(**MODEL.model_dump(), residual=True))
-    with pytest.raises(ModelError, match="residual = True"):
+    deeper = replace(scorer, model=Deeper(**MODEL.model_dump(), gated=True))
+    with pytest.raises(ModelError, match="gated = True"):
         export(deeper, tmp_path / f"model.{suffix}")
     plain = replace(scorer, model=Deeper(**MODEL.model_dump()))
     assert export_module._check_exportable(plain) is None

@@ -3,9 +3,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from tracksets.configuration import as_config_error
 from tracksets.errors import ConfigError, DataError
 from tracksets.fields import Fields
-from tracksets.inputs import Collection, Inputs, as_config_error, feature_names, paths_of
+from tracksets.inputs import Collection, Inputs, feature_names, paths_of
 from tracksets.network import Model
 from tracksets.settings import Training
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tracksets.blocks import Shape, pack_inputs, unpack
 from tracksets.compiling import compiled
 from tracksets.features import JaggedInputs
-from tracksets.network import Architecture, DeepSet, Model, _dropping
+from tracksets.layers import dropping
+from tracksets.network import Architecture, DeepSet, Model
 from tracksets.scaling import Scaling
 
 WIDTHS = {"Track": 3, "Jet": 2}  # not in alphabetical order
@@ -40,6 +41,11 @@ def run(architecture, inputs, shape=SHAPE, arrays=None):
         {"pool": ["max", "sum"], "activation": "tanh"},
         {"pool": ["sum", "mean", "max"], "activation": "silu", "rho": []},
         {"activation": "gelu", "phi": [7], "rho": [5, 4]},
+        {"pool": ["std"], "activation": "tanh"},
+        {"pool": ["softmax", "std", "mean"]},
+        {"residual": True, "phi": [6, 6, 8, 8], "rho": [5, 5], "activation": "gelu"},
+        {"rounds": 1},
+        {"rounds": 2, "residual": True, "pool": ["sum", "mean", "max", "std", "softmax"]},
     ],
 )
 def test_like_a_loop_over_events(model, strict_dtypes):
@@ -50,7 +56,8 @@ def test_like_a_loop_over_events(model, strict_dtypes):
     np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
 
 
-ARCHITECTURE = architecture_of(pool=["sum", "mean", "max"])
+ALL = ["sum", "mean", "max", "std", "softmax"]
+ARCHITECTURE = architecture_of(pool=ALL, rounds=1, residual=True)
 REFERENCE = random_arrays(ARCHITECTURE)
 
 
@@ -212,14 +219,14 @@ def test_threads_that_start_together_compile_once():
 
 def test_dropout_keeps_the_mean():
     x = np.full((1000, 50), 3, np.float32)
-    drop = _dropping(0.25, jax.random.key(0))
+    drop = dropping(0.25, jax.random.key(0))
     first, second = np.asarray(drop(x)), np.asarray(drop(x))
     for dropped in (first, second):
         assert set(np.unique(dropped)) == {0, 4}
         assert (dropped == 0).mean() == pytest.approx(0.25, abs=0.01)
     assert not np.array_equal(first, second)
-    assert _dropping(0.0, jax.random.key(0))(x) is x
-    assert _dropping(0.5, None)(x) is x
+    assert dropping(0.0, jax.random.key(0))(x) is x
+    assert dropping(0.5, None)(x) is x
 
 
 def test_dropout_is_behind_the_pooling():
@@ -256,3 +263,104 @@ def test_bfloat16_is_close_and_sums_are_float32(strict_dtypes):
     rough, exact = network(block, dtype="bfloat16"), network(block)
     np.testing.assert_allclose(rough, exact, rtol=0.1, atol=0.1 * np.abs(exact).max())
     assert not np.array_equal(rough, exact)
+
+
+def energy_flow(**options):
+    """An energy flow network of shares, angles and a flag, with random parameters."""
+    model = Model.efn("z", **{"phi": [8, 6], "rho": [5], **options})
+    architecture = Architecture(
+        model=model, tracks=(("part", 4),), event=0, outputs=1, weights=(("part", 1),)
+    )
+    return architecture, random_arrays(architecture)
+
+
+def jet_of(z, angles):
+    tracks = np.column_stack([angles[:, 0], z, angles[:, 1:]]).astype(np.float32)
+    return JaggedInputs({"part": np.array([len(z)])}, {"part": tracks}, np.empty((1, 0), "f4"))
+
+
+def jets(*each):
+    return JaggedInputs.concatenate([jet_of(*jet) for jet in each])
+
+
+SAFE = [
+    {},
+    {"pool": ["mean", "std", "softmax"]},
+    {"rounds": 2, "residual": True, "pool": ["sum", "softmax"]},
+]
+
+
+@pytest.mark.parametrize("options", SAFE)
+def test_energy_flow_network_like_a_loop(options, strict_dtypes):
+    architecture, arrays = energy_flow(**options)
+    inputs = flat_inputs({"part": [3, 0, 7, 1]}, {"part": 4}, event=0)
+    np.abs(inputs.tracks["part"][:, 1], out=inputs.tracks["part"][:, 1])
+    outputs = run(architecture, inputs, Shape({"part": 8}, 3), arrays)
+    expected = deep_set(architecture, arrays, inputs)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", SAFE)
+def test_energy_flow_network_is_infrared_and_collinear_safe(options):
+    """A soft track changes the outputs in proportion to its energy, a collinear split not at all.
+
+    What weighs tracks by nothing, or lets phi see their energy, does change.
+    """
+    random = np.random.default_rng(3)
+    z, angles = random.dirichlet(np.ones(12)), random.normal(size=(12, 3))
+    soft, where = np.append(z, 0), np.append(angles, random.normal(size=(1, 3)), axis=0)
+    softer = [np.append(z * (1 - share), share) for share in (1e-2, 1e-3, 1e-4)]
+    share = random.uniform(0.1, 0.9, 12)
+    split = np.concatenate([z * share, z * (1 - share)]), np.concatenate([angles, angles])
+    inputs = jets((z, angles), (soft, where), *((each, where) for each in softer), split)
+    shape = Shape({"part": 64}, 8)
+    outputs = run(*_with(energy_flow(**options), inputs, shape))[:, 0]
+    np.testing.assert_allclose(outputs[[1, 5]], outputs[0], rtol=1e-4)
+    change = np.abs(outputs[2:5] - outputs[0])
+    assert change[0] > 3 * change[1] > 9 * change[2]
+    plain = architecture_with(energy_flow(**options)[0].model)
+    outputs = run(*_with((plain, random_arrays(plain)), inputs, shape))[:, 0]
+    assert (np.abs(outputs[[1, 5]] - outputs[0]) > 1e-3 * np.abs(outputs[0])).all()
+
+
+def architecture_with(model):
+    """The same network without weights: phi sees the energy."""
+    model = model.model_copy(update={"weights": None})
+    return Architecture(model=model, tracks=(("part", 4),), event=0, outputs=1)
+
+
+def _with(network, inputs, shape):
+    architecture, arrays = network
+    return architecture, inputs, shape, arrays
+
+
+def test_gradients_are_finite_with_empty_events_and_padding():
+    """Also where all tracks of an event are the same, and with no track at all."""
+    functions = compiled(ARCHITECTURE)
+    network = nnx.merge(functions.graph, functions.to_state(REFERENCE))
+    graph, params, rest = nnx.split(network, nnx.Param, ...)
+
+    @jax.jit
+    def gradient(params, block):
+        return jax.value_and_grad(lambda p: nnx.merge(graph, p, rest)(block).sum())(params)
+
+    for counts in (COUNTS, {"Track": [0, 0], "Jet": [0, 0]}):
+        inputs = flat_inputs(counts, WIDTHS, event=2)
+        inputs.tracks["Track"][:11] = 1
+        [block] = pack_inputs(inputs, Shape({"Track": 64, "Jet": 64}, 8))
+        for leaf in jax.tree.leaves(gradient(params, block)):
+            assert np.isfinite(leaf).all()
+
+
+def test_context_reaches_every_track():
+    """A jet changes what phi makes of the tracks of its event, not of those of others."""
+    architecture = architecture_of(rounds=1, outputs=1)
+    arrays = random_arrays(architecture)
+    arrays = {**arrays, "rho.layers.0.kernel": arrays["rho.layers.0.kernel"].copy()}
+    arrays["rho.layers.0.kernel"][6:] = 0  # rho sees only the tracks of the last round
+    inputs = flat_inputs({"Track": [3, 0, 2], "Jet": [1, 1, 1]}, WIDTHS, event=2)
+    before = run(architecture, inputs, SHAPE, arrays)
+    inputs.tracks["Jet"][0] += 1
+    inputs.tracks["Jet"][1] += 1
+    after = run(architecture, inputs, SHAPE, arrays)
+    assert (before != after).ravel().tolist() == [True, False, False]

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tracksets.pooling import pool, pool_chunks, pooling_matrix
+from tracksets.pooling import SMOOTH, pool, pool_chunks, pooling_matrix
 
 N_EVENT, N_TRACK, N_LATENT = 6, 20, 3
 # Events 1 and 5 are empty; the last three slots are padding.
@@ -19,10 +19,22 @@ def random_case(seed=0):
     return latent, weights, cotangent
 
 
+def logits_of(x):
+    """What the tests take as logits: a function of the latent, so that its gradient counts."""
+    return x[:, 0] - 2 * x[:, 1] * x[:, 1]
+
+
+def slopes_of(x):
+    """Return the derivative of `logits_of`."""
+    return np.stack([np.ones(len(x)), -4 * x[:, 1], np.zeros(len(x))], axis=1)
+
+
 def oracle(latent, weights, cotangent, how):
     """Pooled vectors and the gradient of sum(cotangent * pooled), event by event in float64."""
     x, w, c = (each.astype(np.float64) for each in (latent, weights, cotangent))
     pooled, gradient = np.zeros((N_EVENT, N_LATENT)), np.zeros_like(x)
+    if how == "softmax":
+        w = w * np.exp(logits_of(x))
     for event in range(N_EVENT):
         tracks = np.flatnonzero(event == ROWS)
         if not len(tracks):
@@ -31,11 +43,23 @@ def oracle(latent, weights, cotangent, how):
             hardest = tracks[x[tracks].argmax(axis=0)]
             pooled[event] = x[tracks].max(axis=0)
             gradient[hardest, np.arange(N_LATENT)] = c[event]
-        else:
-            norm = w[tracks].sum() if how == "mean" else 1
-            pooled[event] = w[tracks] @ x[tracks] / norm
-            gradient[tracks] = np.outer(w[tracks], c[event]) / norm
+            continue
+        norm = w[tracks].sum() if how != "sum" else 1
+        pooled[event] = mean = w[tracks] @ x[tracks] / norm
+        gradient[tracks] = np.outer(w[tracks], c[event]) / norm
+        if how == "std":
+            variance = w[tracks] @ (x[tracks] - mean) ** 2 / norm
+            pooled[event] = np.sqrt(variance + SMOOTH) - np.sqrt(SMOOTH)
+            gradient[tracks] *= (x[tracks] - mean) / np.sqrt(variance + SMOOTH)
+        if how == "softmax":
+            steeper = (w[tracks] / norm) * ((x[tracks] - mean) @ c[event])
+            gradient[tracks] += steeper[:, None] * slopes_of(x[tracks])
     return pooled, gradient
+
+
+def logits(how, x):
+    clean = jnp.where((ROWS < N_EVENT)[:, None], x, jnp.zeros_like(x))
+    return logits_of(clean) if how == "softmax" else None
 
 
 def value_and_gradient(function, latent, cotangent):
@@ -55,7 +79,7 @@ def padding(request):
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("how", ["matmul", "sum", "mean", "max"])
+@pytest.mark.parametrize("how", ["matmul", "sum", "mean", "max", "std", "softmax"])
 def test_pool(how, weighted, padding, strict_dtypes):
     latent, weights, cotangent = random_case()
     if not weighted:
@@ -64,11 +88,41 @@ def test_pool(how, weighted, padding, strict_dtypes):
     latent[USED:] = padding
     matrix = pooling_matrix(ROWS, N_EVENT, jnp.asarray(weights) if weighted else None)
     pooled = value_and_gradient(
-        lambda x: matrix @ x if how == "matmul" else pool(matrix, x, how), latent, cotangent
+        lambda x: matrix @ x if how == "matmul" else pool(matrix, x, how, logits(how, x)),
+        latent,
+        cotangent,
     )
     for found, wanted in zip(pooled, expected, strict=True):
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_softmax_is_the_matrix_with_other_entries():
+    latent, _, _ = random_case()
+    likely = np.exp(logits_of(latent))
+    likely /= np.bincount(ROWS, likely)[ROWS]
+    np.testing.assert_allclose(
+        pool(pooling_matrix(ROWS, N_EVENT), jnp.asarray(latent), "softmax", logits_of(latent)),
+        pooling_matrix(ROWS, N_EVENT, jnp.asarray(likely)) @ latent,
+        rtol=1e-5,
+        atol=1e-6,
+    )
+    with pytest.raises(ValueError, match="'softmax' needs logits"):
+        pool(pooling_matrix(ROWS, N_EVENT), jnp.asarray(latent), "softmax")
+
+
+@pytest.mark.parametrize("how", ["mean", "std", "softmax"])
+def test_equal_tracks_have_no_spread_and_their_own_mean(how):
+    """Also large ones, whose squares lose digits; and there is a gradient."""
+    latent = jnp.full((N_TRACK, N_LATENT), 30, jnp.float32)
+    matrix = pooling_matrix(ROWS, N_EVENT)
+    pooled, gradient = value_and_gradient(
+        lambda x: pool(matrix, x, how, logits(how, x)), latent, np.ones((N_EVENT, N_LATENT), "f4")
+    )
+    some = np.isin(np.arange(N_EVENT), ROWS)[:, None]
+    wanted = np.where(some, 0 if how == "std" else 30, 0)
+    np.testing.assert_allclose(pooled, np.broadcast_to(wanted, pooled.shape), rtol=1e-6, atol=0.01)
+    assert np.isfinite(gradient).all()
 
 
 @pytest.mark.parametrize("how", ["matmul", "sum", "mean"])
@@ -93,22 +147,38 @@ def test_gradient_of_weights(how, padding, strict_dtypes):
 
 
 @pytest.mark.parametrize(
-    ("how", "chunk", "padding"),
+    ("how", "chunk", "padding", "weighted"),
     [
-        (("sum",), 3, np.nan),
-        (("mean",), 3, np.inf),
-        (("max",), 3, np.nan),
-        *((("max", "mean", "sum"), chunk, -np.inf) for chunk in (1, 7, 10, 17, 20, 64)),
+        (("sum",), 3, np.nan, False),
+        (("sum",), 3, np.nan, True),
+        (("mean",), 3, np.inf, False),
+        (("max",), 3, np.nan, False),
+        (("std",), 3, np.nan, False),
+        (("softmax",), 3, np.inf, False),
+        *((("max", "mean", "sum"), chunk, -np.inf, False) for chunk in (1, 7, 10, 17, 20, 64)),
+        *((("softmax", "max", "mean", "std"), chunk, np.nan, True) for chunk in (1, 7, 64)),
     ],
 )
-def test_pool_chunks(how, chunk, padding, strict_dtypes):
-    latent, _, cotangent = random_case()
-    direction, ones = random_case(seed=1)[0], np.ones(N_TRACK, np.float32)
-    expected = [oracle(latent, ones, cotangent, each) for each in how]
+def test_pool_chunks(how, chunk, padding, weighted, strict_dtypes):
+    latent, weights, cotangent = random_case()
+    if not weighted:
+        weights[:] = 1
+    direction = random_case(seed=1)[0]
+    expected = [oracle(latent, weights, cotangent, each) for each in how]
     latent[USED:] = padding
 
     def chunked(x, used=None):
-        return pool_chunks(jnp.positive, x, jnp.asarray(ROWS), N_EVENT, how, chunk, used)
+        return pool_chunks(
+            jnp.positive,
+            x,
+            jnp.asarray(ROWS),
+            N_EVENT,
+            how,
+            chunk,
+            used,
+            weights=jnp.asarray(weights) if weighted else None,
+            attend=logits_of if "softmax" in how else None,
+        )
 
     @jax.jit
     def both(x, cotangent, direction, used):
@@ -118,14 +188,37 @@ def test_pool_chunks(how, chunk, padding, strict_dtypes):
         return pooled, gradient, dynamic, change
 
     cotangents = np.tile(cotangent, len(how))
+    direction[USED:] = 0  # NaN has no derivative
     pooled, gradient, dynamic, change = both(latent, cotangents, direction, jnp.int32(USED))
     wanted = np.concatenate([value for value, _ in expected], axis=1)
-    np.testing.assert_allclose(pooled, wanted, rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(dynamic, pooled)
+    rounding = 1e-5 if "std" in how else 1e-6  # mean squares and squared means cancel
+    np.testing.assert_allclose(pooled, wanted, rtol=1e-5, atol=rounding)
+    np.testing.assert_allclose(dynamic, pooled, rtol=1e-6, atol=1e-7)
+    if not {"std", "softmax"} & set(how):  # roots and exponentials depend on what else is compiled
+        np.testing.assert_array_equal(dynamic, pooled)
     wanted = sum(each for _, each in expected)
-    np.testing.assert_allclose(gradient, wanted, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(gradient, wanted, rtol=1e-5, atol=rounding)
     # <cotangent, J direction> is the same as <gradient, direction>
     np.testing.assert_allclose((cotangents * change).sum(), (wanted * direction).sum(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 64])
+def test_phi_is_given_the_context_of_each_tracks_event(chunk, strict_dtypes):
+    latent, _, cotangent = random_case()
+    context = np.random.default_rng(2).normal(size=(N_EVENT, N_LATENT)).astype(np.float32)
+    expected, slope = np.zeros((N_EVENT, N_LATENT)), np.zeros((N_EVENT, N_LATENT))
+    for track, event in enumerate(ROWS[:USED]):
+        expected[event] += latent[track] * context[event]
+        slope[event] += latent[track] * cotangent[event]
+    latent[USED:] = np.nan
+
+    def chunked(c):
+        clean = jnp.where(jnp.isnan(latent), jnp.zeros_like(latent), latent)
+        return pool_chunks(jnp.multiply, clean, ROWS, N_EVENT, ("sum",), chunk, context=c)
+
+    pooled, gradient = value_and_gradient(chunked, context, cotangent)
+    np.testing.assert_allclose(pooled, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(gradient, slope, rtol=1e-5, atol=1e-6)
 
 
 def test_chunks_of_padding_are_not_computed():

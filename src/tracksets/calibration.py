@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from scipy.optimize import isotonic_regression, minimize_scalar
 
+from tracksets.configuration import Configuration
 from tracksets.errors import DataError
-from tracksets.inputs import Configuration
 from tracksets.targets import Task
 
 __all__ = ("Calibration", "Method", "calibrate", "link", "refuse_uncalibratable", "traced_link")

@@ -30,7 +30,9 @@ class Compiled:
 
     def _new(self, seed: int) -> DeepSet:
         a = self.architecture
-        return DeepSet(a.model, dict(a.tracks), a.event, a.outputs, rngs=nnx.Rngs(seed))
+        return DeepSet(
+            a.model, dict(a.tracks), a.event, a.outputs, dict(a.weights), rngs=nnx.Rngs(seed)
+        )
 
     def new(self, seed: int) -> DeepSet:
         """Make a network with random weights."""

@@ -8,10 +8,11 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from tracksets.configuration import Configuration, as_config_error
 from tracksets.errors import ConfigError, near_misses
 from tracksets.expressions import parse
-from tracksets.inputs import Configuration, Inputs, as_config_error
-from tracksets.network import Model
+from tracksets.inputs import Inputs
+from tracksets.models import Model, weight_columns
 from tracksets.settings import Training
 
 __all__ = ("Config", "Data", "read_config")
@@ -178,6 +179,12 @@ class Config(Configuration):
     model: Model = Model()
     training: Training = Training()
     folder: str = "."
+
+    @model_validator(mode="after")
+    def _weights_known(self) -> Self:
+        if self.inputs is not None:
+            weight_columns(self.model, self.inputs)
+        return self
 
 
 def read_config(path: str | os.PathLike[str]) -> Config:

@@ -186,7 +186,7 @@ def _check_exportable(scorer: Scorer) -> None:
         )
     if scorer.inputs.vary:
         raise ModelError(f"cannot export variations of inputs: {'; '.join(scorer.inputs.vary)}")
-    known = {"phi", "rho", "pool", "activation"}
+    known = {"phi", "rho", "pool", "activation", "residual", "rounds", "weights"}
     changed = {
         name: getattr(scorer.model, name)
         for name, field in type(scorer.model).model_fields.items()
@@ -235,4 +235,6 @@ def _random_batches(scorer: Scorer) -> Iterator[JaggedInputs]:
         counts[name] = random.poisson(max(slots / scorer.shape.events, 1), _BATCH)
         counts[name][0] = 0
         tracks[name] = normal(int(counts[name].sum()), f"scaling.{name}")
+    for name, column in scorer.architecture.weights:  # shares of an energy are not negative
+        tracks[name][:, column] = np.abs(tracks[name][:, column])
     yield JaggedInputs(counts, tracks, normal(_BATCH, "event_scaling"))

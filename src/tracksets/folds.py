@@ -12,9 +12,9 @@ from jaxtyping import Int
 from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
+from tracksets.configuration import Configuration
 from tracksets.errors import DataError
 from tracksets.expressions import parse
-from tracksets.inputs import Configuration
 
 __all__ = ("Folds", "checked_per_event", "whole_numbers")
 

@@ -12,9 +12,10 @@ from pydantic import ValidationError
 from tracksets.blocks import Shape
 from tracksets.calibration import Calibration
 from tracksets.compiling import compiled
+from tracksets.configuration import as_config_error
 from tracksets.errors import ModelError
 from tracksets.folds import Folds
-from tracksets.inputs import Inputs, as_config_error
+from tracksets.inputs import Inputs
 from tracksets.modelfile import read_model, write_model
 from tracksets.network import Architecture, Model
 from tracksets.targets import Task

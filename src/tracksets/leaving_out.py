@@ -28,7 +28,8 @@ Explained = dict[str, Float[Array, "track output"]]
 
 def can_leave_out(architecture: Architecture) -> bool:
     """Whether the network is one whose pooling without a track follows from that with it."""
-    known = {"phi", "rho", "pool", "activation", "model", "tracks", "event", "outputs"}
+    known = {"phi", "rho", "pool", "activation", "residual"}
+    known |= {"model", "tracks", "event", "outputs"}
     # What else a network may have, it must not have here.
     return set(architecture.model.pool) <= set(_WITHOUT) and all(
         getattr(part, name) == each.default
@@ -55,7 +56,7 @@ def without_each(architecture: Architecture) -> Callable[[Any, Block], tuple[Arr
         network: DeepSet = nnx.merge(graph, state)
         latents = {name: network.latent(name, jnp.asarray(x)) for name, x in block.tracks.items()}
         rows = {name: jnp.asarray(each) for name, each in block.rows.items()}
-        event = jnp.asarray(block.event)
+        event = network.event_scaling(jnp.asarray(block.event))
         pooled = {
             name: jnp.concatenate(
                 [
@@ -79,14 +80,14 @@ def without_each(architecture: Architecture) -> Callable[[Any, Block], tuple[Arr
             def one(track: tuple[Array, Array]) -> Array:
                 rest, row = track
                 parts = [rest if each == name else pooled[each][row] for each in latents]
-                return network.readout([each[None, :] for each in parts], event[row][None, :])[0]
+                return network.readout([each[None, :] for each in (*parts, event[row])])[0]
 
             chunk = min(default_chunk(), len(rest))
             result: Array = jax.lax.map(one, (rest, rows[name]), batch_size=chunk)
             return result
 
         latents = {name: latents[name] for name in network.collections}
-        whole = network.readout([pooled[name] for name in latents], event)
+        whole = network.readout([*(pooled[name] for name in latents), event])
         return whole, {name: without(name) for name in latents}
 
     return jax.jit(outputs)

@@ -4,129 +4,41 @@ Zaheer et al., Deep Sets, NeurIPS 2017 (arXiv:1703.06114); with particles as ele
 Particle Flow Network of Komiske, Metodiev, Thaler, JHEP 01 (2019) 121 (arXiv:1810.05165).
 """
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Annotated, Any, Literal, Self
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
-from pydantic import Field
 
 from tracksets.blocks import Block
-from tracksets.inputs import Configuration, Inputs
-from tracksets.pooling import Pooling, pool_chunks
-from tracksets.scaling import Scaling
+from tracksets.layers import Dense, Phi, Precision, Standardise, affine, dropping
+from tracksets.models import Architecture, Model
+from tracksets.pooling import pool_chunks
 
 __all__ = ("Architecture", "DeepSet", "Model")
 
-_ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
-    "relu": jax.nn.relu,
-    "gelu": jax.nn.gelu,
-    "silu": jax.nn.silu,
-    "tanh": jnp.tanh,
-}
-Width = Annotated[int, Field(gt=0, le=65536)]
-Precision = Literal["float32", "bfloat16"]
 
-
-class Model(Configuration):
-    """Configuration of a Deep Set.
+class Round(nnx.Module):
+    """What is known of an event → one vector; and the phis that see it beside each track.
 
     Parameters
     ----------
-    phi
-        Widths of the layers that every track passes, each followed by the activation. The last
-        one is the size of the latent.
-    rho
-        Widths of the hidden layers behind the pooling. A linear layer to the outputs follows.
-    pool
-        Poolings over the tracks of an event; their results are concatenated.
-    activation
-        `relu`, `gelu`, `silu` or `tanh`.
-    """
-
-    phi: Annotated[tuple[Width, ...], Field(min_length=1)] = (128, 128, 128)
-    rho: tuple[Width, ...] = (128, 128)
-    pool: Annotated[tuple[Pooling, ...], Field(min_length=1)] = ("sum",)
-    activation: Literal["relu", "gelu", "silu", "tanh"] = "relu"
-
-
-class Architecture(Configuration):
-    """Everything that decides the shapes of a network's arrays, and nothing else.
-
-    Parameters
-    ----------
+    n_in
+        Size of what is known.
     model
-        The configuration of the network.
-    tracks
-        Features per track, by collection.
-    event
-        Event-level features.
-    outputs
-        Numbers that come out per event.
+        Layers and poolings.
+    seen
+        Features per track that phi sees, by collection.
+    rngs
+        Random state for the initial weights.
     """
 
-    model: Model
-    tracks: tuple[tuple[str, int], ...]
-    event: int
-    outputs: int
-
-    @classmethod
-    def of(cls, model: Model, inputs: Inputs, outputs: int) -> Self:
-        """Return that of a network that sees these inputs."""
-        tracks = tuple(inputs.widths.items())
-        return cls(model=model, tracks=tracks, event=inputs.event_width, outputs=outputs)
-
-
-class Constant(nnx.Variable):  # type: ignore[type-arg]
-    """An array of the network that training leaves alone."""
-
-
-class Standardise(nnx.Module):
-    """`(x - shift) * scale`, with constants from the training data."""
-
-    def __init__(self, width: int) -> None:
-        self.shift = Constant(jnp.zeros(width))
-        self.scale = Constant(jnp.ones(width))
-
-    def __call__(self, x: Float[Array, "n feature"]) -> Float[Array, "n feature"]:
-        return (x - self.shift[None, :]) * self.scale[None, :]
-
-    def set(self, scaling: Scaling) -> None:
-        """Take over constants."""
-        self.shift[...] = jnp.asarray(scaling.shift)
-        self.scale[...] = jnp.asarray(scaling.scale)
-
-
-class Dense(nnx.Module):
-    """Feed-forward layers, each followed by the activation.
-
-    Weights are drawn as He et al. (arXiv:1502.01852) propose for rectified activations.
-    """
-
-    def __init__(
-        self, n_in: int, widths: tuple[int, ...], activation: str, *, rngs: nnx.Rngs
-    ) -> None:
-        self.layers: nnx.List[nnx.Linear] = nnx.List([])
-        for width in widths:
-            self.layers.append(
-                nnx.Linear(n_in, width, kernel_init=nnx.initializers.he_uniform(), rngs=rngs)
-            )
-            n_in = width
-        self.activation = activation
-
-    def __call__(
-        self,
-        x: Float[Array, "n feature"],
-        dtype: Precision = "float32",
-        drop: Callable[[Array], Array] = lambda x: x,
-    ) -> Float[Array, "n latent"]:
-        for layer in self.layers:
-            x = drop(_ACTIVATIONS[self.activation](_affine(layer, x, dtype)))
-        return x
+    def __init__(self, n_in: int, model: Model, seen: Mapping[str, int], rngs: nnx.Rngs) -> None:
+        width = model.phi[0]
+        self.context = Dense(n_in, (width,), model.activation, rngs=rngs)
+        self.phi = phis(model, seen, width, rngs)
 
 
 class DeepSet(nnx.Module):
@@ -145,6 +57,9 @@ class DeepSet(nnx.Module):
         Event-level features.
     outputs
         Numbers per event.
+    weights
+        By collection: which feature weighs the tracks; it is not standardised, and phi does not
+        see it. None by default.
     rngs
         Random state for the initial weights.
 
@@ -162,6 +77,7 @@ class DeepSet(nnx.Module):
         tracks: Mapping[str, int],
         event: int = 0,
         outputs: int = 1,
+        weights: Mapping[str, int] | None = None,
         *,
         rngs: nnx.Rngs,
     ) -> None:
@@ -169,17 +85,21 @@ class DeepSet(nnx.Module):
         # An nnx.Dict that was split and merged comes back in alphabetical order, but the layers of
         # rho know where the latent of each collection stands.
         self.collections = tuple(tracks)
+        self.weights = tuple((weights or {}).items())
         self.scaling = nnx.Dict({name: Standardise(width) for name, width in tracks.items()})
         self.event_scaling = Standardise(event)
-        self.phi = nnx.Dict(
-            {
-                name: Dense(width, model.phi, model.activation, rngs=rngs)
-                for name, width in tracks.items()
-            }
-        )
+        seen = {name: width - (name in dict(self.weights)) for name, width in tracks.items()}
+        self.phi = phis(model, seen, 0, rngs)
         pooled = len(tracks) * len(model.pool) * model.phi[-1]
-        self.rho = Dense(pooled + event, model.rho, model.activation, rngs=rngs)
-        last = model.rho[-1] if model.rho else pooled + event
+        known = pooled + event
+        rounds = []
+        for _ in range(model.rounds):
+            rounds.append(Round(known, model, seen, rngs))
+            known += pooled
+        if rounds:
+            self.rounds = nnx.List(rounds)
+        self.rho = Dense(known, model.rho, model.activation, model.residual, rngs=rngs)
+        last = model.rho[-1] if model.rho else known
         # Small initial outputs: the first steps would otherwise be spent on shrinking them, as
         # sums over many tracks are large.
         self.out = nnx.Linear(
@@ -216,58 +136,85 @@ class DeepSet(nnx.Module):
             Probability that a number behind the pooling is dropped, for training only, and the
             random state that decides which.
         """
-        n_event = block.mask.shape[0]
-        chunk = chunk or default_chunk()
-        parts = [
-            pool_chunks(
-                partial(self.latent, name, dtype=dtype),
-                jnp.asarray(block.tracks[name]),
-                jnp.asarray(block.rows[name]),
-                n_event,
-                self.model.pool,
-                chunk,
-                block.n_track[name] if skip_padding else None,
-            )
-            for name in self.collections
-        ]
-        return self.readout(parts, jnp.asarray(block.event), dtype, _dropping(dropout, key))
-
-    def latent(
-        self, name: str, tracks: Float[Array, "track feature"], dtype: Precision = "float32"
-    ) -> Float[Array, "track latent"]:
-        """Run phi: what the tracks of a collection are before they are pooled."""
-        latent: Array = self.phi[name](self.scaling[name](tracks), dtype)
-        return latent.astype(jnp.float32)
+        pool = partial(self._pool, block, chunk or default_chunk(), skip_padding, dtype)
+        parts = [*pool(self.phi), self.event_scaling(jnp.asarray(block.event))]
+        for each in self.rounds if self.model.rounds else ():
+            context = each.context(jnp.concatenate(parts, axis=1), dtype)
+            parts = [*pool(each.phi, context), *parts]
+        return self.readout(parts, dtype, dropping(dropout, key))
 
     def readout(
         self,
-        pooled: Sequence[Float[Array, "event pooled"]],
-        event: Float[Array, "event feature"],
+        known: Sequence[Float[Array, "event known"]],
         dtype: Precision = "float32",
         drop: Callable[[Array], Array] = lambda x: x,
     ) -> Float[Array, "event output"]:
-        """Run rho on the pooled latent of each collection and the event-level features."""
-        x = jnp.concatenate([*pooled, self.event_scaling(event)], axis=1)
-        return _affine(self.out, self.rho(drop(x), dtype, drop), dtype).astype(jnp.float32)
+        """Run rho on the pooled latents and the standardised event-level features."""
+        latent = self.rho(drop(jnp.concatenate(known, axis=1)), dtype, drop)
+        return affine(self.out, latent, dtype).astype(jnp.float32)
+
+    def latent(
+        self, name: str, tracks: Float[Array, "track feature"]
+    ) -> Float[Array, "track latent"]:
+        """Run phi: what the tracks of a collection are before they are pooled at first."""
+        return self._latent(name, self.phi[name], "float32", tracks)
+
+    def _pool(
+        self,
+        block: Block,
+        chunk: int,
+        skip_padding: bool,
+        dtype: Precision,
+        phis: Mapping[str, Phi],
+        context: Float[Array, "event context"] | None = None,
+    ) -> list[Float[Array, "event pooled"]]:
+        """Return the pooled latents of each collection."""
+        pooled = []
+        for name in self.collections:
+            phi, tracks = phis[name], jnp.asarray(block.tracks[name])
+            column = dict(self.weights).get(name)
+            pooled.append(
+                pool_chunks(
+                    partial(self._latent, name, phi, dtype),
+                    tracks,
+                    jnp.asarray(block.rows[name]),
+                    block.mask.shape[0],
+                    self.model.pool,
+                    chunk,
+                    block.n_track[name] if skip_padding else None,
+                    weights=None if column is None else tracks[:, column],
+                    attend=phi.logits if "softmax" in self.model.pool else None,
+                    context=None if context is None else phi.shift(context, dtype),
+                )
+            )
+        return pooled
+
+    def _latent(
+        self,
+        name: str,
+        phi: Phi,
+        dtype: Precision,
+        tracks: Float[Array, "track feature"],
+        shift: Float[Array, "track width"] | None = None,
+    ) -> Float[Array, "track latent"]:
+        seen = self.scaling[name](tracks)
+        column = dict(self.weights).get(name)
+        if column is not None:
+            seen = jnp.delete(seen, column, axis=1)
+        return phi(seen, dtype, shift=shift).astype(jnp.float32)
 
 
-def _affine(layer: Any, x: Float[Array, "n feature"], dtype: Precision) -> Float[Array, "n output"]:
-    kernel, bias = layer.kernel[...].astype(dtype), layer.bias[...].astype(dtype)
-    y: Array = x.astype(dtype) @ kernel + bias[None, :]
-    return y
-
-
-def _dropping(rate: float, key: Array | None) -> Callable[[Array], Array]:
-    """Return what drops numbers at random and scales up the others, another choice each time."""
-    if not rate or key is None:
-        return lambda x: x
-    calls = itertools.count()
-
-    def drop(x: Array) -> Array:
-        kept = jax.random.bernoulli(jax.random.fold_in(key, next(calls)), 1 - rate, x.shape)
-        return jnp.where(kept, x / (1 - rate), jnp.zeros_like(x))
-
-    return drop
+def phis(model: Model, seen: Mapping[str, int], context: int, rngs: nnx.Rngs) -> nnx.Dict[Phi]:
+    """Make a phi for each collection, which sees so many features of a track and of its event."""
+    attends = "softmax" in model.pool
+    return nnx.Dict(
+        {
+            name: Phi(
+                width, model.phi, model.activation, model.residual, context, attends, rngs=rngs
+            )
+            for name, width in seen.items()
+        }
+    )
 
 
 def default_chunk() -> int:

@@ -7,7 +7,8 @@ arrays. It needs operator set 18: ONNX Runtime 1.15 or newer.
 import math
 import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -16,7 +17,9 @@ from numpy.typing import NDArray
 from tracksets.calibration import Calibration
 from tracksets.errors import MissingExtraError, ModelError, near_misses
 from tracksets.features import JaggedInputs
-from tracksets.onnx_graph import POOLINGS, Events, Graph
+from tracksets.layers import STEEPEST
+from tracksets.models import Model
+from tracksets.onnx_graph import POOLINGS, Events, Graph, Latent
 from tracksets.scorer import Scorer
 from tracksets.targets import Task
 
@@ -56,19 +59,27 @@ def onnx_bytes(scorer: Scorer, metadata: str) -> bytes:
         If the network has something that this export does not know.
     """
     model, architecture = scorer.model, scorer.architecture
-    network = _Network(scorer.arrays, _known(_ACTIVATIONS, "activation", model.activation))
-    graph, inputs, parts = network.graph, [], []
+    network = _Network(scorer.arrays, model)
+    graph, inputs, collections, parts = network.graph, [], [], []
     for name, width in architecture.tracks:
         tracks, counts = f"tracks.{name}", f"counts.{name}"
         inputs.append(_value(tracks, TensorProto.FLOAT, f"n_{name}", width))
         inputs.append(_value(counts, TensorProto.INT64, "n_event"))
         scaled = network.scaled(graph.checked(tracks, counts), f"scaling.{name}")
-        latent = network.dense(scaled, f"phi.{name}", len(model.phi))
-        events = Events(graph, latent, counts, model.phi[-1])
-        parts += [_known(POOLINGS, "pooling", how)(events) for how in model.pool]
+        weights, column = None, dict(architecture.weights).get(name)
+        if column is not None:
+            weights = graph("Gather", tracks, graph.constant([column]), axis=1)
+            others = [i for i in range(width) if i != column]
+            scaled = graph("Gather", scaled, graph.constant(others), axis=1)
+        collections.append(_Collection(name, scaled, Events(graph, counts, weights)))
+        parts += network.pooled(collections[-1], "phi")
     if architecture.event:
         inputs.append(_value("event", TensorProto.FLOAT, "n_event", architecture.event))
         parts.append(network.scaled("event", "event_scaling"))
+    for i in range(model.rounds):
+        context = network.dense(graph("Concat", *parts, axis=1), f"rounds.{i}.context", 1)
+        again = [network.pooled(each, f"rounds.{i}.phi", context) for each in collections]
+        parts = [*chain(*again), *parts]
     x = network.dense(graph("Concat", *parts, axis=1), "rho", len(model.rho))
     _link(graph, network.affine(x, "out"), scorer.task, scorer.calibration, "scores")
     unknown = {name for name, array in scorer.arrays.items() if array.size} - network.used
@@ -104,14 +115,21 @@ def onnx_scores(
     return score
 
 
+class _Collection(NamedTuple):
+    """A collection: its name, what phi sees of its tracks, and whose tracks are whose."""
+
+    name: str
+    seen: str
+    events: Events
+
+
 class _Network:
     """Layers as nodes; `used` has the names of the arrays that are in the graph."""
 
-    def __init__(
-        self, arrays: Mapping[str, NDArray[Any]], activation: Callable[[Graph, str], str]
-    ) -> None:
+    def __init__(self, arrays: Mapping[str, NDArray[Any]], model: Model) -> None:
         self.graph = Graph()
-        self.arrays, self.activation = arrays, activation
+        self.arrays, self.model = arrays, model
+        self.activation = _known(_ACTIVATIONS, "activation", model.activation)
         self.used: set[str] = set()
 
     def array(self, name: str) -> str:
@@ -126,9 +144,32 @@ class _Network:
         return self.graph("Gemm", x, self.array(f"{prefix}.kernel"), self.array(f"{prefix}.bias"))
 
     def dense(self, x: str, prefix: str, n_layer: int) -> str:
+        g = self.graph
         for i in range(n_layer):
-            x = self.activation(self.graph, self.affine(x, f"{prefix}.layers.{i}"))
+            norm = f"{prefix}.norms.{i - 1}"
+            if f"{norm}.scale" not in self.arrays:
+                x = self.activation(g, self.affine(x, f"{prefix}.layers.{i}"))
+                continue
+            scale, bias = self.array(f"{norm}.scale"), self.array(f"{norm}.bias")
+            seen = g("LayerNormalization", x, scale, bias, axis=-1, epsilon=1e-6)
+            y = self.activation(g, self.affine(seen, f"{prefix}.layers.{i}"))
+            n_in, n_out = self.arrays[f"{prefix}.layers.{i}.kernel"].shape
+            x = g("Add", x, y) if n_in == n_out else y
         return x
+
+    def pooled(self, collection: _Collection, prefix: str, context: str = "") -> list[str]:
+        """Run phi on all tracks, with what is known of their events, and pool."""
+        g, (name, seen, events) = self.graph, collection
+        prefix, phi = f"{prefix}.{name}", self.model.phi
+        if context:
+            known = g("Gather", context, g.owners(events.counts, g.total(events.counts)))
+            seen = g("Concat", seen, known, axis=1)
+        latent = Latent(self.dense(seen, prefix, len(phi)), phi[-1])
+        if "softmax" in self.model.pool:
+            steepest = g.constant(STEEPEST, np.float32)
+            logits = g("Div", self.affine(latent.values, f"{prefix}.attention"), steepest)
+            latent = latent._replace(logits=g("Mul", g("Tanh", logits), steepest))
+        return [_known(POOLINGS, "pooling", how)(events, latent) for how in self.model.pool]
 
 
 def _link(g: Graph, outputs: str, task: Task, calibration: Calibration | None, name: str) -> None:

@@ -1,18 +1,19 @@
 """ONNX nodes in the making, and the pooling of tracks by event as such nodes."""
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from tracksets.errors import MissingExtraError
+from tracksets.pooling import SMOOTH
 
 try:
     from onnx import TensorProto, helper, numpy_helper
 except ImportError:
     raise MissingExtraError("onnx", "onnx", "ONNX") from None
 
-__all__ = ("POOLINGS", "Events", "Graph")
+__all__ = ("POOLINGS", "Events", "Graph", "Latent")
 
 _GROUP = 8
 _LOWEST = float(np.finfo(np.float32).min)
@@ -72,9 +73,10 @@ class Graph:
 
 
 class Events:
-    """The latent of all tracks, ready to be pooled by event.
+    """Whose tracks are whose, ready to pool by event.
 
-    ONNX Runtime's fast operator for this, ScatterND with a reduction, loses updates when several
+    An event's score must not depend on the events beside it, to which differences of running sums
+    would carry rounding. ScatterND with reduction loses updates in ONNX Runtime where several
     threads add to the same event. ScatterElements does not, but takes as long as phi. So the tracks
     of an event are gathered in groups of up to 8, each group is reduced, and only their results are
     scattered.
@@ -83,17 +85,15 @@ class Events:
     ----------
     graph
         Where nodes are added.
-    latent
-        float32, shape (n_track, width).
     counts
         int64, shape (n_event,).
-    width
-        Of the latent.
+    weights
+        What each track counts, float32, shape (n_track, 1); 1 by default.
     """
 
-    def __init__(self, graph: Graph, latent: str, counts: str, width: int) -> None:
+    def __init__(self, graph: Graph, counts: str, weights: str | None = None) -> None:
         g = self.graph = graph
-        self.latent, self.counts, self.width = latent, counts, width
+        self.counts, self.weights = counts, weights
         size, one = g.constant([_GROUP]), g.constant([1])
         groups = g("Div", g("Add", counts, g.constant([_GROUP - 1])), size)
         n_group = g.total(groups)
@@ -109,33 +109,91 @@ class Events:
             "Where", g("Less", places, g("Unsqueeze", left, one)), tracks, g.total(counts)
         )
 
-    def reduced(self, how: Literal["add", "max"], start: float) -> str:
+    def reduced(self, latent: "Latent", how: Literal["add", "max"], start: float) -> str:
         """Reduce the latents of each event; those without tracks get `start`."""
         g = self.graph
-        padding = g.constant(np.full((1, self.width), start), np.float32)
-        groups = g("Gather", g("Concat", self.latent, padding, axis=0), self.tracks)
+        padding = g.constant(np.full((1, latent.width), start), np.float32)
+        groups = g("Gather", g("Concat", latent.values, padding, axis=0), self.tracks)
         operator = {"add": "ReduceSum", "max": "ReduceMax"}[how]
         groups = g(operator, groups, g.constant([1]), keepdims=0)
         rows = g("Expand", g("Unsqueeze", self.owners, g.constant([1])), g("Shape", groups))
-        shape = g("Concat", g("Shape", self.counts), g.constant([self.width]), axis=0)
+        shape = g("Concat", g("Shape", self.counts), g.constant([latent.width]), axis=0)
         events = g.filled(shape, start, TensorProto.FLOAT)
         return g("ScatterElements", events, rows, groups, axis=0, reduction=how)
 
-    def sum(self) -> str:
+    def weighted(self, values: str) -> str:
+        """Multiply by the weights, if there are any."""
+        return values if self.weights is None else self.graph("Mul", values, self.weights)
+
+    def sum(self, latent: "Latent") -> str:
         """Sum the latents of each event."""
-        return self.reduced("add", 0.0)
+        return self.reduced(latent._replace(values=self.weighted(latent.values)), "add", 0.0)
 
-    def mean(self) -> str:
+    def mean(self, latent: "Latent") -> str:
         """Average the latents of each event; zero without tracks."""
-        g = self.graph
-        counts = g("Cast", g("Max", self.counts, g.constant([1])), to=TensorProto.FLOAT)
-        return g("Div", self.sum(), g("Unsqueeze", counts, g.constant([1])))
+        return self.graph("Div", self.sum(latent), self._divisor())
 
-    def max(self) -> str:
+    def max(self, latent: "Latent") -> str:
         """Find the largest latents of each event; zero without tracks."""
         g = self.graph
         some = g("Unsqueeze", g("Greater", self.counts, g.constant([0])), g.constant([1]))
-        return g("Where", some, self.reduced("max", _LOWEST), g.constant(0, np.float32))
+        return g("Where", some, self.reduced(latent, "max", _LOWEST), g.constant(0, np.float32))
+
+    def std(self, latent: "Latent") -> str:
+        """Compute the standard deviation of the latents of each event as `pool` does."""
+        g = self.graph
+        mean = self.mean(latent)
+        squares = self.mean(latent._replace(values=g("Mul", latent.values, latent.values)))
+        variance = g("Relu", g("Sub", squares, g("Mul", mean, mean)))
+        root = g("Sqrt", g("Add", variance, g.constant(SMOOTH, np.float32)))
+        return g("Sub", root, g.constant(np.sqrt(np.float32(SMOOTH)), np.float32))
+
+    def softmax(self, latent: "Latent") -> str:
+        """Average the latents of each event with the weights that their logits say."""
+        g = self.graph
+        likely = g("Exp", latent.logits)
+        total = self.sum(Latent(likely, 1))
+        return g(
+            "Div",
+            self.sum(latent._replace(values=g("Mul", latent.values, likely))),
+            self._never_zero(total),
+        )
+
+    def _divisor(self) -> str:
+        g = self.graph
+        if self.weights is not None:
+            return self._never_zero(self.reduced(Latent(self.weights, 1), "add", 0.0))
+        counts = g("Cast", g("Max", self.counts, g.constant([1])), to=TensorProto.FLOAT)
+        return g("Unsqueeze", counts, g.constant([1]))
+
+    def _never_zero(self, total: str) -> str:
+        g = self.graph
+        nothing = g("Equal", total, g.constant(0, np.float32))
+        return g("Where", nothing, g.constant(1, np.float32), total)
 
 
-POOLINGS: Mapping[str, Any] = {"sum": Events.sum, "mean": Events.mean, "max": Events.max}
+class Latent(NamedTuple):
+    """What phi made of all tracks.
+
+    Attributes
+    ----------
+    values
+        float32, shape (n_track, width).
+    width
+        Of the values.
+    logits
+        For the pooling `softmax`: float32, shape (n_track, 1).
+    """
+
+    values: str
+    width: int
+    logits: str = ""
+
+
+POOLINGS: Mapping[str, Callable[[Events, Latent], str]] = {
+    "sum": Events.sum,
+    "mean": Events.mean,
+    "max": Events.max,
+    "std": Events.std,
+    "softmax": Events.softmax,
+}

@@ -7,8 +7,8 @@ from typing import Any, Self
 from pydantic import ValidationError
 
 from tracksets._version import __version__
+from tracksets.configuration import Configuration
 from tracksets.engines import JAX
-from tracksets.inputs import Configuration
 
 __all__ = ("PREFIX", "Provenance", "place_of")
 

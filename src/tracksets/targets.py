@@ -16,8 +16,8 @@ from jaxtyping import Array, Float
 from numpy.typing import NDArray
 from pydantic import model_validator
 
+from tracksets.configuration import Configuration
 from tracksets.errors import DataError
-from tracksets.inputs import Configuration
 
 __all__ = ("Task", "task_of")
 

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from tracksets.blocks import Shape
 from tracksets.calibration import Calibration, link
+from tracksets.configuration import Configuration
 from tracksets.engines import JAX, Engine
 from tracksets.fields import Fields, Path
 from tracksets.folds import Folds
 from tracksets.headers import write_parts
-from tracksets.inputs import Configuration, Inputs, paths_of
+from tracksets.inputs import Inputs, paths_of
 from tracksets.network import Architecture, Model
 from tracksets.targets import Task
 
