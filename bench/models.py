@@ -7,9 +7,8 @@ The quark and gluon jets are ROOT files in the folder TRACKSETS_JETS, with the b
 import os
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import awkward as ak
@@ -157,8 +156,11 @@ def rows(these: Problem, **options: object) -> Iterator[dict[str, str]]:
 
 def main() -> None:
     """Measure on each task whose files are there, with constant and with falling learning rate."""
-    tasks = {"sample data": (sample, None), "single top against WW": (single_top, "TEST_DATA")}
-    tasks["quark against gluon jets"] = (partial(jets), "JETS")
+    tasks: dict[str, tuple[Callable[[], Problem], str | None]] = {
+        "sample data": (sample, None),
+        "single top against WW": (single_top, "TEST_DATA"),
+        "quark against gluon jets": (jets, "JETS"),
+    }
     for title, (make, needs) in tasks.items():
         if needs is not None and f"TRACKSETS_{needs}" not in os.environ:
             print(f"{title}: left out, set TRACKSETS_{needs}")
