@@ -130,6 +130,7 @@ def as_table(figures: Mapping[str, float]) -> str:
         if name.endswith("_uncertainty"):
             continue
         uncertainty = figures.get(f"{name}_uncertainty")
-        more = "" if uncertainty is None else f" ± {uncertainty:.2g}"
+        known = uncertainty is not None and np.isfinite(uncertainty)
+        more = f" ± {uncertainty:.2g}" if known else ""
         lines.append(f"{name:{width}}  {value:.6g}{more}")
     return "\n".join(lines)

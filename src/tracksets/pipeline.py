@@ -169,7 +169,8 @@ def _write(scorers: Scorers, tree: Tree, output: Path, job: Job, notes: Mapping[
     drop = job.mode == "friend" and job.select is not None
     others = _identifiers(tree) if job.mode in ("friend", "explain") else {}
     _refuse_uneven(tree, job, paths_read(scorers, tree, job.select, list(others)))
-    friend = f"{name_in_root(tree)}_{'_'.join(scorers)}"
+    made = f"{name_in_root(tree)}_{'_'.join(scorers)}"
+    base = made.rpartition("/")[2]
     if job.mode == "explain":
         [(field, scorer)] = scorers.items()
         return write_explained(
@@ -177,7 +178,7 @@ def _write(scorers: Scorers, tree: Tree, output: Path, job: Job, notes: Mapping[
             output,
             scorer,
             field,
-            friend.rpartition("/")[2],
+            base,
             target=job.format or tree.format,
             others=list(others),
             notes=notes,
@@ -203,10 +204,9 @@ def _write(scorers: Scorers, tree: Tree, output: Path, job: Job, notes: Mapping[
     if job.mode == "branch":
         write_branch(tree, output, feed, target=job.format, notes=notes, force=job.force)
     elif job.mode == "append":
-        write_append(tree, output, feed, friend, target=job.format, notes=notes, force=job.force)
+        write_append(tree, output, feed, made, target=job.format, notes=notes, force=job.force)
     else:
-        name = friend.rpartition("/")[2]
-        write_friend(tree, output, feed, name, target=job.format, notes=notes, every=not drop)
+        write_friend(tree, output, feed, base, target=job.format, notes=notes, every=not drop)
     return selected
 
 
