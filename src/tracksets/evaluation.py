@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tracksets.atomic import appearing
 from tracksets.config import Config, read_config
-from tracksets.datasets import read_dataset
+from tracksets.datasets import Dataset, read_dataset
 from tracksets.errors import ConfigError, FileError
 from tracksets.metrics import Roc, roc
 from tracksets.plots import plot_history, plot_prediction, plot_roc, plot_scores
@@ -76,14 +76,19 @@ def evaluate(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(f"cannot write to the folder {folder}: {error.strerror}") from error
-    data = read_dataset(config, scorer.inputs)
+    with read_dataset(config, scorer.inputs, config.training.memory_gb * 1e9) as data:
+        return _evaluate(scorer, data, folder)
+
+
+def _evaluate(scorer: Scorer, data: Dataset, folder: Path) -> Evaluation:
     task = scorer.task
     if (data.task.kind, len(data.task.names)) != (task.kind, len(task.names)):
         raise ConfigError(
             f"the model gives {task.kind} scores of {list(task.names)}, but the configuration has "
             f"{data.task.kind} targets {list(data.task.names)}"
         )
-    scores = scorer.score_inputs(data.inputs)
+    parts = data.store.parts(np.arange(len(data.targets)))
+    scores = scorer.score_parts(part for part, _ in parts)
     if task.kind == "regression":
         figures, outputs = _regression(task, data.targets, scores, data.weights, folder)
     else:

@@ -58,6 +58,9 @@ class Training(Configuration):
         Epochs without a better metric before training stops. The best parameters are kept.
     seed
         Of the split, the initial weights and the order of events.
+    memory_gb
+        Gigabytes of inputs from files that are held in memory. More than that are kept in a
+        temporary file, and go through a shuffle buffer of this size.
     checkpoint_minutes
         Time between two checkpoints, where there is a folder for them.
     """
@@ -79,6 +82,7 @@ class Training(Configuration):
     metric: Literal["loss", "auc"] = "loss"
     patience: Annotated[int, Field(gt=0)] = 5
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
+    memory_gb: _Positive = 0.5
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 5.0
 
     @model_validator(mode="after")

@@ -17,17 +17,18 @@ from tracksets.checkpoints import Checkpoints, refuse_earlier
 from tracksets.config import Config, read_config
 from tracksets.datasets import read_dataset
 from tracksets.errors import ConfigError, DataError
-from tracksets.features import JaggedInputs, jagged_inputs
+from tracksets.features import jagged_inputs
 from tracksets.fields import Columns
 from tracksets.fitting import Problem, fit_network
 from tracksets.inputs import Inputs, feature_names
 from tracksets.interrupts import asked_to_stop
 from tracksets.network import Architecture, Model
 from tracksets.progress import epochs_bar
-from tracksets.samples import InMemory, Sample
+from tracksets.samples import Sample
 from tracksets.scaling import scalings
 from tracksets.scorer import Scorer
 from tracksets.settings import Training
+from tracksets.stores import InMemory, Store
 from tracksets.targets import Task, task_of
 
 __all__ = ("fit", "fit_inputs", "split", "train")
@@ -93,8 +94,8 @@ def fit(
     if checkpoints is not None and not resume:
         refuse_earlier(checkpoints)
     task, values = task_of(targets, len(events), names)
-    jagged = jagged_inputs(Columns(events), inputs)
-    return fit_inputs(jagged, values, task, inputs, weights, model, training, progress, checkpoints)
+    store = InMemory(jagged_inputs(Columns(events), inputs))
+    return fit_inputs(store, values, task, inputs, weights, model, training, progress, checkpoints)
 
 
 def train(
@@ -133,22 +134,22 @@ def train(
         config = read_config(config)
     if config.inputs is None:
         raise ConfigError("the configuration has no [inputs], which a training needs")
-    data = read_dataset(config, config.inputs)
-    return fit_inputs(
-        data.inputs,
-        data.targets,
-        data.task,
-        config.inputs,
-        data.training_weights(config),
-        config.model,
-        config.training,
-        progress,
-        checkpoints,
-    )
+    with read_dataset(config, config.inputs, config.training.memory_gb * 1e9) as data:
+        return fit_inputs(
+            data.store,
+            data.targets,
+            data.task,
+            config.inputs,
+            data.training_weights(config),
+            config.model,
+            config.training,
+            progress,
+            checkpoints,
+        )
 
 
 def fit_inputs(
-    jagged: JaggedInputs,
+    store: Store,
     targets: NDArray[Any],
     task: Task,
     inputs: Inputs,
@@ -163,11 +164,9 @@ def fit_inputs(
     if training.label_smoothing and task.kind == "regression":
         raise ConfigError("label_smoothing is for classes, not for a regression")
     sample = Sample(
-        InMemory(jagged),
-        task.learnable(targets),
-        _weights(weights, jagged.n_event).astype(np.float32),
+        store, task.learnable(targets), _weights(weights, len(targets)).astype(np.float32)
     )
-    chosen, held_out = split(jagged.n_event, training)
+    chosen, held_out = split(len(targets), training)
     train, validation = sample.part(chosen), sample.part(held_out) if len(held_out) else None
     for part, what in ((train, "training"), (validation, "validation")):
         if part is not None and not part.total > 0:
@@ -192,7 +191,7 @@ def fit_inputs(
         sample=train,
         validation=validation,
         # Of all events, so that another seed of the split finds the step compiled.
-        shape=Shape.for_multiplicities(jagged.counts, training.block_tracks, training.block_events),
+        shape=Shape.for_multiplicities(store.counts, training.block_tracks, training.block_events),
         features={
             **{name: feature_names(each.features) for name, each in inputs.collections.items()},
             "event": feature_names(inputs.event),
@@ -212,7 +211,7 @@ def fit_inputs(
         model=model,
         task=task,
         arrays=fitted.arrays,
-        shape=Shape.for_multiplicities(jagged.counts),
+        shape=Shape.for_multiplicities(store.counts),
         summary={
             "events": {"training": train.n_event, "validation": len(held_out)},
             "training": training.model_dump(mode="json"),
@@ -235,7 +234,7 @@ def _fingerprint(problem: Problem, inputs: Inputs, training: Training) -> str:
         digest.update(part.model_dump_json().encode())
     sample = problem.sample.sample
     for array in (*sample.store.counts.values(), sample.targets, sample.weights):
-        digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 
