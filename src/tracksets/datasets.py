@@ -16,6 +16,7 @@ from tracksets.errors import DataError, FileError
 from tracksets.features import JaggedInputs, chosen_events, event_values, jagged_inputs
 from tracksets.fields import Columns, Path
 from tracksets.filenames import expand, is_remote, split_name
+from tracksets.growing import Growing
 from tracksets.inputs import Inputs, paths_of
 from tracksets.reading import Tree, open_tree
 from tracksets.stores import Store
@@ -113,9 +114,7 @@ def read_dataset(config: Config, inputs: Inputs, memory: float | None = None) ->
     DataError
         If a class has no events, or a value cannot be taken.
     """
-    targets: list[NDArray[Any]] = []
-    weights: list[NDArray[np.float64]] = []
-    variables: list[NDArray[np.float64]] = []
+    targets, weights, variables = Growing(), Growing(), Growing()
     sources = list(_sources(config))
     identities: dict[str, tuple[object, ...]] = {}
     with Collector(memory) as collector:
@@ -135,16 +134,15 @@ def read_dataset(config: Config, inputs: Inputs, memory: float | None = None) ->
                 )
         regression = config.data.regression
         names = (regression.names or regression.targets) if regression else (*config.data.classes,)
-        values = np.concatenate(targets)
-        task, values = task_of(values.astype(float) if regression else values, len(values), names)
+        task, values = task_of(targets.array, len(targets.array), names)
         if regression and regression.units:
             task = task.model_copy(update={"units": regression.units})
         return Dataset(
             collector.store([source.name for source in sources]),
             values,
-            np.concatenate(weights),
+            weights.array,
             task,
-            np.concatenate(variables) if variables else None,
+            variables.array if config.data.reweight else None,
         )
 
 
@@ -217,7 +215,9 @@ def _chosen(
     columns = Columns(events if chosen.all() else events[chosen], tree.fields)
     truth: NDArray[Any] = np.full(columns.n_event, source.label, np.int64)
     if source.targets:
-        truth = np.stack([event_values(each, columns) for each in source.targets], 1)
+        truth = np.stack(
+            [event_values(each, columns) for each in source.targets], 1, dtype=np.float64
+        )
     return _Part(
         jagged_inputs(columns, inputs, start),
         truth,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tracksets.errors import MixingWarning
 from tracksets.features import JaggedInputs
+from tracksets.growing import Growing
 from tracksets.mixing import LEAST, Runs, Segment, make_runs
 from tracksets.spool import EVENT, Spool
 from tracksets.stores import Indices, InMemory, Pool, Store, event_bytes
@@ -194,8 +195,9 @@ class Collector:
         self.memory = memory
         self.n_byte = 0
         self._parts: list[JaggedInputs] = []
-        self._counts: list[dict[str, NDArray[np.int32]]] = []
-        self._places: list[tuple[int, int]] = []
+        self._counts: dict[str, Growing] = {}
+        self._places: list[tuple[int, int, int]] = []
+        self._n_event = 0
         self._spool: Spool | None = None
 
     def __enter__(self) -> Self:
@@ -213,8 +215,10 @@ class Collector:
         FileError
             If they neither fit into memory nor on the disk.
         """
-        self._counts.append({name: each.astype(np.int32) for name, each in part.counts.items()})
-        self._places.append((group, file))
+        for name, counts in part.counts.items():
+            self._counts.setdefault(name, Growing()).append(counts.astype(np.int32))
+        self._n_event += part.n_event
+        self._places.append((group, file, self._n_event))
         self._parts.append(part)
         self.n_byte += int(event_bytes(part.counts, part.widths).sum())
         if self.memory is None or self.n_byte <= self.memory:
@@ -229,17 +233,15 @@ class Collector:
         """Return all of them; the classes have these names. To be closed by the caller."""
         if self._spool is None or self.memory is None:
             return InMemory(JaggedInputs.concatenate(self._parts))
-        widths = (
-            {name: self._spool.widths[name] for name in self._counts[0]},
-            self._spool.widths[EVENT],
-        )
-        segments = [
-            Segment(*place, event_bytes(counts, widths).astype(np.int32))
-            for place, counts in zip(self._places, self._counts, strict=True)
-        ]
+        counts = {name: each.array for name, each in self._counts.items()}
+        widths = {name: self._spool.widths[name] for name in counts}, self._spool.widths[EVENT]
+        segments, start = [], 0
+        for group, file, stop in self._places:
+            some = {name: each[start:stop] for name, each in counts.items()}
+            segments.append(Segment(group, file, event_bytes(some, widths).astype(np.int32)))
+            start = stop
         runs = make_runs(segments, int(self.memory / 2))
         self._warn(runs, names, self.memory)
-        counts = {name: np.concatenate([each[name] for each in self._counts]) for name in widths[0]}
         store = Spooled(self._spool, counts, runs, int(self.memory))
         self._spool = None
         return store
