@@ -57,7 +57,7 @@ class Spooled(Store):
         counts: Mapping[str, NDArray[np.int32]],
         runs: Runs,
         memory: int,
-        readers: int = READERS,
+        readers: int,
     ) -> None:
         self.spool, self.runs, self.memory = spool, runs, memory
         self._counts = counts
@@ -242,7 +242,7 @@ class Collector:
             start = stop
         runs = make_runs(segments, int(self.memory / 2))
         self._warn(runs, names, self.memory)
-        store = Spooled(self._spool, counts, runs, int(self.memory))
+        store = Spooled(self._spool, counts, runs, int(self.memory), READERS)
         self._spool = None
         return store
 
