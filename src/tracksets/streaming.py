@@ -260,5 +260,5 @@ class Collector:
             f"and {names[group]} comes in {n_run[group]} pieces, so that the steps will not see it "
             f"in its proportion. Set memory_gb to {1.1 * enough / 1e9:.2g} or more",
             MixingWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
