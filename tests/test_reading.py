@@ -450,3 +450,10 @@ def test_chunks_of_an_rntuple(tmp_path):
         assert list(tree.chunks([("event",)], 60)) == [(0, 50), (50, 100)]
         parts = [tree.read([("event",)], *each) for each in tree.chunks([("event",)], 60)]
     assert ak.concatenate(parts).event.tolist() == events.event.tolist()
+
+
+def test_what_was_read_is_not_kept(toy):
+    """Closed files would hold on to it until Python looks for cycles."""
+    with open_tree(toy) as tree:
+        tree.read(tree.fields.paths)
+        assert not tree.source.file.array_cache

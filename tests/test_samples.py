@@ -35,7 +35,7 @@ def test_shuffled():
 
 @pytest.mark.parametrize("how", ["shuffled", "ordered"])
 def test_targets_and_weights_follow_the_events(how, monkeypatch):
-    monkeypatch.setattr("tracksets.samples._PART", 60)
+    monkeypatch.setattr("tracksets.stores._PART", 60)
     part = SAMPLE.part(CHOSEN)
     random = np.random.default_rng(0)
     batches = list(part.ordered(SHAPE) if how == "ordered" else part.shuffled(SHAPE, random))
@@ -52,7 +52,7 @@ def test_targets_and_weights_follow_the_events(how, monkeypatch):
 
 
 def test_parts_are_the_chosen_events_in_bounded_portions(monkeypatch):
-    monkeypatch.setattr("tracksets.samples._PART", 64)
+    monkeypatch.setattr("tracksets.stores._PART", 64)
     parts = list(SAMPLE.store.parts(CHOSEN))
     assert [inputs.n_event for inputs, _ in parts] == [64, 64, 64, 58]
     np.testing.assert_array_equal(np.concatenate([events for _, events in parts]), CHOSEN)

@@ -20,7 +20,7 @@ from tracksets.inputs import Inputs
 from tracksets.jagged import Axis
 from tracksets.pooling import BCOO, pooling_matrix
 
-__all__ = ("Block", "Shape", "pack", "pack_inputs", "pack_parts", "unpack")
+__all__ = ("Block", "Shape", "next_block", "pack", "pack_inputs", "pack_parts", "unpack")
 
 DEFAULT_TRACKS = 16384
 LADDER = 4
@@ -203,7 +203,7 @@ def pack_inputs(
     n_event = jagged.n_event if order is None else len(order)
     start = 0
     while start < n_event:
-        stop, rung = _next_block(axes, start, n_event, shape)
+        stop, rung = next_block(axes, start, n_event, shape)
         part = jagged.slice(start, stop) if order is None else jagged.take(order[start:stop])
         yield _block(part, shape.rung(rung))
         start = stop
@@ -227,7 +227,7 @@ def pack_parts(parts: Iterable[JaggedInputs], shape: Shape) -> Iterator[Block]:
         whole = JaggedInputs.concatenate([rest, part]) if rest is not None else part
         start = 0
         while start < whole.n_event:
-            stop, rung = _next_block(whole.axes, start, whole.n_event, shape)
+            stop, rung = next_block(whole.axes, start, whole.n_event, shape)
             if stop == whole.n_event:  # the next part may have events that still fit
                 break
             yield _block(whole.slice(start, stop), shape.rung(rung))
@@ -237,9 +237,7 @@ def pack_parts(parts: Iterable[JaggedInputs], shape: Shape) -> Iterator[Block]:
         yield from pack_inputs(rest, shape)
 
 
-def _next_block(
-    axes: Mapping[str, Axis], start: int, n_event: int, shape: Shape
-) -> tuple[int, int]:
+def next_block(axes: Mapping[str, Axis], start: int, n_event: int, shape: Shape) -> tuple[int, int]:
     """Return the end of the block that starts with event `start`, and its rung of the ladder."""
     stop = min(start + shape.events, n_event)
     rung = 0

@@ -5,6 +5,7 @@ events is mapped as the other half says.
 """
 
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, get_args
@@ -13,7 +14,7 @@ import awkward as ak
 import numpy as np
 from jaxtyping import Float, Int
 
-from tracksets.blocks import pack_inputs
+from tracksets.blocks import pack_parts
 from tracksets.calibration import Method, calibrate, link
 from tracksets.comparisons import mean_reliability
 from tracksets.config import Config, read_config
@@ -66,7 +67,7 @@ def calibrate_on_events(
     if w.shape != classes.shape or not np.isfinite(w).all():
         raise DataError(f"weights of shape {w.shape} for {len(events)} events, or not finite")
     jagged = jagged_inputs(Columns(events), scorer.inputs, fold=scorer.fold_expression)
-    return calibrate_inputs(scorer, jagged, classes, w, method)
+    return calibrate_inputs(scorer, [jagged], classes, w, method)
 
 
 def calibrate_on_files(
@@ -96,25 +97,26 @@ def calibrate_on_files(
     scorer = model if isinstance(model, Scorer) else load(model)
     config = config if isinstance(config, Config) else read_config(config)
     fold = scorer.fold_expression
-    data = read_dataset(config, scorer.inputs, columns=[*filter(None, [fold])])
-    refuse_other_task(scorer.task, data.task)
-    return calibrate_inputs(scorer, data.inputs_in(fold), data.targets, data.weights, method)
+    memory = config.training.memory_gb * 1e9
+    with read_dataset(config, scorer.inputs, memory, [*filter(None, [fold])]) as data:
+        refuse_other_task(scorer.task, data.task)
+        return calibrate_inputs(scorer, data.parts(fold), data.targets, data.weights, method)
 
 
 def calibrate_inputs(
     scorer: Scorer,
-    jagged: JaggedInputs,
+    parts: Iterable[JaggedInputs],
     classes: Int[np.ndarray, " event"],
     weights: Float[np.ndarray, " event"],
     method: Method,
 ) -> Calibrated:
-    """Calibrate on flat inputs; an earlier calibration of the scorer is replaced."""
+    """Calibrate on flat inputs, in parts; an earlier calibration of the scorer is replaced."""
     if method not in get_args(Method):
         raise ConfigError(f"no calibration {method!r}: {near_misses(method, get_args(Method))}")
     if type(scorer) is not Scorer:
         raise ConfigError(f"cannot calibrate a {type(scorer).__name__}, only a plain Scorer")
     task, classes = scorer.task, np.asarray(classes).reshape(-1).astype(np.int64)
-    outputs = _outputs(scorer, jagged)
+    outputs = _outputs(scorer, parts)
     calibration = calibrate(method, task, outputs, classes, weights)
     before = link(task, scorer.calibration, outputs)
     figures = {
@@ -128,12 +130,12 @@ def calibrate_inputs(
     return Calibrated(replace(scorer, calibration=calibration, summary=summary), figures)
 
 
-def _outputs(scorer: Scorer, jagged: JaggedInputs) -> Float[np.ndarray, "event output"]:
+def _outputs(scorer: Scorer, parts: Iterable[JaggedInputs]) -> Float[np.ndarray, "event output"]:
     """Return what is calibrated: outputs of the network, or those that the mean of several has."""
     if scorer.n_member > 1:
         raw = replace(scorer, calibration=None)
-        return scorer.task.unlink(raw.score_inputs(jagged))
-    blocks = pack_inputs(jagged, scorer.shape)
+        return scorer.task.unlink(raw.score_parts(parts))
+    blocks = pack_parts(parts, scorer.shape)
     model = (scorer.hash, scorer.architecture, scorer.arrays)
     nothing = np.empty((0, scorer.task.outputs), np.float32)
     return np.concatenate([nothing, *compute(*model, blocks, scorer.shape, scorer.engine)])

@@ -1,24 +1,27 @@
 """A configuration in; flat inputs, targets and weights of its events out.
 
-Files are read a chunk at a time, and only the branches that an expression names.
+Files are read once, a chunk at a time, and only the branches that an expression names.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tracksets.config import Config
-from tracksets.errors import ConfigError, DataError
+from tracksets.errors import ConfigError, DataError, FileError
 from tracksets.features import JaggedInputs, chosen_events, event_values, jagged_inputs
-from tracksets.fields import Columns
-from tracksets.filenames import expand, split_name
+from tracksets.fields import Columns, Path
+from tracksets.filenames import expand, is_remote, split_name
 from tracksets.folds import whole_numbers
+from tracksets.growing import Growing
 from tracksets.inputs import Inputs, paths_of
-from tracksets.reading import open_tree
+from tracksets.reading import Tree, open_tree
+from tracksets.stores import Store
+from tracksets.streaming import Collector
 from tracksets.targets import Task, task_of
 from tracksets.weights import balanced, matched
 
@@ -27,11 +30,11 @@ __all__ = ("Dataset", "read_dataset", "refuse_other_task")
 
 @dataclass(frozen=True)
 class Dataset:
-    """Events with what is true of them.
+    """Events with what is true of them; a context, at whose end the store is closed.
 
     Attributes
     ----------
-    inputs
+    store
         Flat inputs of n events.
     targets
         Class of each event, int64, shape (n_event,); or float64, shape (n_event, n_target).
@@ -45,18 +48,30 @@ class Dataset:
         By expression: its values, shape (n_event,), of those that were asked for.
     """
 
-    inputs: JaggedInputs
+    store: Store
     targets: NDArray[Any]
     weights: NDArray[np.float64]
     task: Task
     variable: NDArray[np.float64] | None = None
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
-    def inputs_in(self, folds: str | None) -> JaggedInputs:
-        """Return the inputs with the fold of each event, if this column says it."""
-        if folds is None:
-            return self.inputs
-        return replace(self.inputs, fold=whole_numbers(self.columns[folds], folds))
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.store.close()
+
+    def parts(self, folds: str | None = None) -> Iterator[JaggedInputs]:
+        """Go through the inputs in bounded memory, with the fold of each event if a column has it."""
+        numbers = None if folds is None else whole_numbers(self.columns[folds], folds)
+        for part, events in self.store.parts(np.arange(len(self.targets))):
+            yield part if numbers is None else replace(part, fold=numbers[events])
+
+    @property
+    def inputs(self) -> JaggedInputs:
+        """All flat inputs, in memory."""
+        [inputs] = self.store.load([np.arange(len(self.targets))])
+        return inputs
 
     def training_weights(self, config: Config) -> NDArray[np.float64]:
         """Return the weights as the configuration wants them: matched, then balanced."""
@@ -89,7 +104,9 @@ class _Source:
         return [*self.cuts, *self.targets, *optional]
 
 
-def read_dataset(config: Config, inputs: Inputs, *, columns: Sequence[str] = ()) -> Dataset:
+def read_dataset(
+    config: Config, inputs: Inputs, memory: float | None = None, columns: Sequence[str] = ()
+) -> Dataset:
     """Read the events of a configuration, in the order of classes, files and entries.
 
     Parameters
@@ -98,50 +115,53 @@ def read_dataset(config: Config, inputs: Inputs, *, columns: Sequence[str] = ())
         Says which events, and what is true of them.
     inputs
         What to see of them.
+    memory
+        Bytes of flat inputs that may be held in memory; others are kept in temporary files.
     columns
         Further event-level expressions to evaluate.
 
     Raises
     ------
     FileError
-        If a file, tree or branch is missing or damaged.
+        If a file, tree or branch is missing or damaged, a file changes while it is read, or the
+        disk has too little room.
     DataError
         If a class has no events, or a value cannot be taken.
     """
-    parts: list[JaggedInputs] = []
-    targets: list[NDArray[Any]] = []
-    weights: list[NDArray[np.float64]] = []
-    variables: list[NDArray[np.float64]] = []
-    others: dict[str, list[NDArray[Any]]] = {text: [] for text in columns}
-    for source in _sources(config):
-        n = 0
-        for part in _read(source, inputs, list(others)):
-            parts.append(part.inputs)
-            targets.append(part.targets)
-            weights.append(part.weights)
-            variables.append(part.variable)
-            for text, each in part.columns.items():
-                others[text].append(each)
-            n += part.inputs.n_event
-        if n == 0:
-            cuts = " and ".join(f"'{cut}'" for cut in source.cuts) or "no cut"
-            raise DataError(
-                f"{source.name} has no events in {len(source.files)} file(s) with {cuts}"
-            )
-    regression = config.data.regression
-    names = (regression.names or regression.targets) if regression else tuple(config.data.classes)
-    values = np.concatenate(targets)
-    task, values = task_of(values.astype(float) if regression else values, len(values), names)
-    if regression and regression.units:
-        task = task.model_copy(update={"units": regression.units})
-    return Dataset(
-        JaggedInputs.concatenate(parts),
-        values,
-        np.concatenate(weights),
-        task,
-        np.concatenate(variables) if config.data.reweight else None,
-        {text: np.concatenate(each) for text, each in others.items()},
-    )
+    targets, weights, variables = Growing(), Growing(), Growing()
+    others = {text: Growing() for text in columns}
+    sources = list(_sources(config))
+    identities: dict[str, tuple[object, ...]] = {}
+    with Collector(memory) as collector:
+        for source in sources:
+            n = 0
+            for file, part in _read(source, inputs, list(others), identities):
+                collector.add(part.inputs, source.label, file)
+                targets.append(part.targets)
+                weights.append(part.weights)
+                if config.data.reweight:
+                    variables.append(part.variable)
+                for text, each in part.columns.items():
+                    others[text].append(each)
+                n += part.inputs.n_event
+            if n == 0:
+                cuts = " and ".join(f"'{cut}'" for cut in source.cuts) or "no cut"
+                raise DataError(
+                    f"{source.name} has no events in {len(source.files)} file(s) with {cuts}"
+                )
+        regression = config.data.regression
+        names = (regression.names or regression.targets) if regression else (*config.data.classes,)
+        task, values = task_of(targets.array, len(targets.array), names)
+        if regression and regression.units:
+            task = task.model_copy(update={"units": regression.units})
+        return Dataset(
+            collector.store([source.name for source in sources]),
+            values,
+            weights.array,
+            task,
+            variables.array if config.data.reweight else None,
+            {text: each.array for text, each in others.items()},
+        )
 
 
 def refuse_other_task(model: Task, data: Task) -> None:
@@ -202,26 +222,63 @@ class _Part:
     columns: dict[str, NDArray[Any]]
 
 
-def _read(source: _Source, inputs: Inputs, others: Sequence[str]) -> Iterator[_Part]:
-    for file in source.files:
+def _read(
+    source: _Source,
+    inputs: Inputs,
+    others: Sequence[str],
+    identities: dict[str, tuple[object, ...]],
+) -> Iterator[tuple[int, _Part]]:
+    """Yield the chosen events of each chunk, with the number of its file."""
+    for number, file in enumerate(source.files):
         with open_tree(file, source.tree) as tree:
+            before = identities.setdefault(tree.path, _identity(tree))  # also by another class
             paths = paths_of(inputs, tree.fields, *source.expressions, *others)
             for start, stop in tree.chunks(paths):
-                events = tree.read(paths, start, stop)
-                chosen = np.ones(stop - start, bool)
-                for cut in source.cuts:
-                    chosen &= chosen_events(cut, Columns(events, tree.fields))
-                columns = Columns(events if chosen.all() else events[chosen], tree.fields)
-                truth: NDArray[Any] = np.full(columns.n_event, source.label, np.int64)
-                if source.targets:
-                    truth = np.stack([event_values(each, columns) for each in source.targets], 1)
-                yield _Part(
-                    jagged_inputs(columns, inputs, start),
-                    truth,
-                    _numbers(source.weight, "weight", columns),
-                    _numbers(source.variable, "reweight.variable", columns),
-                    {text: event_values(text, columns) for text in others},
+                yield number, _chosen(source, inputs, others, tree, paths, start, stop)
+            if _identity(tree) != before:
+                raise FileError(
+                    f"{tree.path} changed while it was read: it is another file now, or was written "
+                    "to. Train when it is complete, or on a copy"
                 )
+
+
+def _chosen(
+    source: _Source,
+    inputs: Inputs,
+    others: Sequence[str],
+    tree: Tree,
+    paths: list[Path],
+    start: int,
+    stop: int,
+) -> _Part:
+    events = tree.read(paths, start, stop)
+    chosen = np.ones(stop - start, bool)
+    for cut in source.cuts:
+        chosen &= chosen_events(cut, Columns(events, tree.fields))
+    columns = Columns(events if chosen.all() else events[chosen], tree.fields)
+    truth: NDArray[Any] = np.full(columns.n_event, source.label, np.int64)
+    if source.targets:
+        truth = np.stack(
+            [event_values(each, columns) for each in source.targets], 1, dtype=np.float64
+        )
+    return _Part(
+        jagged_inputs(columns, inputs, start),
+        truth,
+        _numbers(source.weight, "weight", columns),
+        _numbers(source.variable, "reweight.variable", columns),
+        {text: event_values(text, columns) for text in others},
+    )
+
+
+def _identity(tree: Tree) -> tuple[object, ...]:
+    """Tell an open file from what it was before, and from others that may take its place."""
+    if is_remote(tree.path):
+        return tree.uuid, tree.n_byte
+    try:
+        now = FilePath(tree.path).stat()
+    except FileNotFoundError:
+        return (tree.uuid,)
+    return tree.uuid, now.st_ino, now.st_size, now.st_mtime_ns
 
 
 def _numbers(text: str | None, what: str, columns: Columns) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib.metadata import version
@@ -23,18 +23,19 @@ from tracksets.inputs import Inputs, feature_names
 from tracksets.interrupts import asked_to_stop
 from tracksets.network import Architecture, Model
 from tracksets.progress import epochs_bar
-from tracksets.samples import InMemory, Sample
+from tracksets.samples import Sample
 from tracksets.scaling import scalings
 from tracksets.scorer import Scorer
 from tracksets.settings import Training
 from tracksets.splitting import Member, Splitting
+from tracksets.stores import Indices, Store
 from tracksets.targets import Task
 
 __all__ = ("fit_inputs",)
 
 
 def fit_inputs(
-    jagged: JaggedInputs,
+    store: Store,
     targets: NDArray[Any],
     task: Task,
     inputs: Inputs,
@@ -51,11 +52,9 @@ def fit_inputs(
         if getattr(training, option) and task.kind == "regression":
             raise ConfigError(f"{option} is for classes, not for a regression")
     sample = Sample(
-        InMemory(jagged),
-        task.learnable(targets),
-        _weights(weights, jagged.n_event).astype(np.float32),
+        store, task.learnable(targets), _weights(weights, len(targets)).astype(np.float32)
     )
-    splitting = Splitting.of(jagged.n_event, training, columns or {})
+    splitting = Splitting.of(len(targets), training, columns or {})
     unseen = splitting.unseen() if training.calibration else np.empty(0, np.int64)
     if training.calibration:  # rather now than after the training
         refuse_uncalibratable(task, np.asarray(targets[unseen]), sample.weights[unseen])
@@ -77,16 +76,22 @@ def fit_inputs(
         model=model,
         task=task,
         arrays=several if len(done) > 1 else every[0],
-        shape=Shape.for_multiplicities(jagged.counts),
+        shape=Shape.for_multiplicities(store.counts),
         summary=_summary(training, done),
         n_member=len(done),
         folds=splitting.folds,
     )
     if training.calibration is None:
         return scorer
-    others = replace(jagged, fold=splitting.numbers).take(unseen)
+    parts = _with_folds(store, unseen, splitting)
     weight = sample.weights[unseen].astype(np.float64)
-    return calibrate_inputs(scorer, others, targets[unseen], weight, training.calibration).scorer
+    return calibrate_inputs(scorer, parts, targets[unseen], weight, training.calibration).scorer
+
+
+def _with_folds(store: Store, events: Indices, splitting: Splitting) -> Iterator[JaggedInputs]:
+    for part, chosen in store.parts(events):
+        numbers = splitting.numbers
+        yield part if numbers is None else replace(part, fold=numbers[chosen])
 
 
 def _problem(sample: Sample, member: Member, task: Task, inputs: Inputs, model: Model) -> Problem:
@@ -170,7 +175,7 @@ def _fingerprint(problem: Problem, inputs: Inputs, training: Training) -> str:
     sample = problem.sample.sample
     chosen = problem.sample.events
     for array in (*sample.store.counts.values(), sample.targets, sample.weights, chosen):
-        digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 

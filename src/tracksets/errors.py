@@ -13,6 +13,7 @@ __all__ = (
     "ExpressionError",
     "FileError",
     "MissingExtraError",
+    "MixingWarning",
     "ModelError",
     "NonFiniteError",
     "ProcessError",
@@ -76,6 +77,10 @@ class MissingExtraError(TracksetsError, ImportError):
     def __reduce__(self) -> tuple[type[Self], tuple[str, str, str]]:
         # An exception is pickled with its message, which is not what this one is made from.
         return type(self), self._said
+
+
+class MixingWarning(UserWarning):
+    """A training goes through its events in an order that is less random than it should be."""
 
 
 def near_misses(name: str, known: Iterable[str], most: int = 5) -> str:

@@ -107,11 +107,17 @@ def evaluate(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(f"cannot write to the folder {folder}: {error.strerror}") from error
-    fold = scorer.fold_expression
-    data = read_dataset(config, scorer.inputs, columns=[*filter(None, [fold])])
+    memory, fold = config.training.memory_gb * 1e9, scorer.fold_expression
+    with read_dataset(config, scorer.inputs, memory, [*filter(None, [fold])]) as data:
+        return _evaluate(scorer, config, data, shifts, folder)
+
+
+def _evaluate(
+    scorer: Scorer, config: Config, data: Dataset, shifts: Mapping[str, str], folder: Path
+) -> Evaluation:
     task = scorer.task
     refuse_other_task(task, data.task)
-    scores = scorer.score_inputs(data.inputs_in(fold))
+    scores = scorer.score_parts(data.parts(scorer.fold_expression))
     figures: dict[str, float] = {"events": float(len(scores))}
     matrix: NDArray[np.float64] = np.empty((0, 0))
     if task.kind == "regression":
@@ -168,8 +174,8 @@ def _uncalibrated(scorer: Scorer, data: Dataset) -> dict[str, float]:
     """Compute what the calibration error would be without the calibration."""
     if scorer.calibration is None:
         return {}
-    inputs = data.inputs_in(scorer.fold_expression)
-    scores = replace(scorer, calibration=None).score_inputs(inputs)
+    parts = data.parts(scorer.fold_expression)
+    scores = replace(scorer, calibration=None).score_parts(parts)
     found = mean_reliability(data.targets, scores, data.weights)
     return {f"{name}_uncalibrated": found[name] for name in ("ece", "calibration_rms")}
 
@@ -178,12 +184,11 @@ def _varied(
     scorer: Scorer, config: Config, data: Dataset, scores: NDArray[np.float32], text: str
 ) -> dict[str, float]:
     shifted = scorer.varied(text)
-    fold = scorer.fold_expression
-    again = read_dataset(config, shifted.inputs, columns=[*filter(None, [fold])])
-    if len(again.targets) != len(data.targets):
-        raise DataError(f"'{text}': the files have other events than a moment ago")
-    # Of the folds that the events were trained in, whatever the variation does to them.
-    others = shifted.score_inputs(replace(again.inputs, fold=data.inputs_in(fold).fold))
+    memory, fold = config.training.memory_gb * 1e9, scorer.fold_expression
+    with read_dataset(config, shifted.inputs, memory, [*filter(None, [fold])]) as again:
+        if len(again.targets) != len(data.targets):
+            raise DataError(f"'{text}': the files have other events than a moment ago")
+        others = shifted.score_parts(again.parts(fold))
     return changes(scorer.task, data.targets, scores, others, data.weights)
 
 

@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -201,11 +200,12 @@ class _Fit:
         progress = self.progress
         # All random numbers follow from the seed and from where the training stands.
         random = np.random.default_rng([self.training.seed, 1, progress.epoch])
-        batches = self.problem.sample.shuffled(self.problem.shape, random)
         problem = self.problem
+        made = len(progress.losses)
+        batches = problem.sample.shuffled(problem.shape, random, made * self.n_block)
         watch = Watch(problem.architecture, problem.scaling, problem.features, progress)
         with closing(ahead(stacked(batches, self.n_block, self.n_slot), _AHEAD)) as stacks:
-            for stack in islice(stacks, len(progress.losses), None):
+            for stack in stacks:
                 seed = np.asarray([self.training.seed, progress.step], np.uint32)
                 weighted = stack._replace(weights=stack.weights * self.norm)
                 self.state, loss, largest = self.steps.step(

@@ -47,6 +47,11 @@ class JaggedInputs:
         """Number of tracks of all collections."""
         return sum(len(each) for each in self.tracks.values())
 
+    @property
+    def widths(self) -> tuple[dict[str, int], int]:
+        """Features by collection, and event-level features."""
+        return {name: each.shape[1] for name, each in self.tracks.items()}, self.event.shape[1]
+
     def take(self, events: Int[np.ndarray, " chosen"]) -> "JaggedInputs":
         """Return the chosen events, in the order of `events` (indices)."""
         counts, tracks = {}, {}

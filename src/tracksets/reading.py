@@ -196,7 +196,9 @@ def _open_file(path: str) -> Iterator[Any]:
             raise FileError(f"{path} is a folder, not a ROOT file; give a pattern: {path}/*.root")
         raise FileError(no_such_file(path))
     try:
-        file = uproot.open({path: None})  # a plain string would be split at its last colon
+        # A plain string would be split at its last colon. What is read is not kept: of closed files,
+        # caches would stay in memory until Python looks for cycles.
+        file = uproot.open({path: None}, array_cache=None)
     except ImportError as error:
         scheme = path.partition("://")[0]
         if scheme not in _EXTRAS:

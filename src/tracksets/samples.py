@@ -1,10 +1,9 @@
 """Events with their targets in, batches for a training step out.
 
-A `Store` knows the flat inputs of all events, in memory or in files. A `Sample` adds what is true
-of them, and a `Part` of it, such as the training events, packs batches.
+A `Sample` is a store of flat inputs with what is true of the events, and a `Part` of it, such as
+the training events, packs batches.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,13 +14,11 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from tracksets.blocks import Block, Shape, pack_inputs
-from tracksets.features import JaggedInputs
+from tracksets.blocks import Block, Shape, next_block, pack_inputs
+from tracksets.jagged import Axis
+from tracksets.stores import Indices, InMemory, Pool, Store
 
 __all__ = ("Batch", "InMemory", "Part", "Pool", "Sample", "Store", "stacked")
-
-Indices = NDArray[np.int64]
-_PART = 65_536
 
 
 class Batch(NamedTuple):
@@ -40,70 +37,6 @@ class Batch(NamedTuple):
     block: Block
     targets: Float[np.ndarray, "event target"]
     weights: Float[np.ndarray, " event"]
-
-
-class Pool(NamedTuple):
-    """Events in memory, and in which order to take which of them.
-
-    Attributes
-    ----------
-    inputs
-        Flat inputs.
-    order
-        Indices into them.
-    events
-        The numbers of these events in the whole sample; as long as `order`.
-    """
-
-    inputs: JaggedInputs
-    order: Indices
-    events: Indices
-
-
-class Store(ABC):
-    """Flat inputs of events that are numbered from 0."""
-
-    @property
-    @abstractmethod
-    def counts(self) -> Mapping[str, NDArray[np.int64]]:
-        """Tracks of every event, by collection."""
-
-    @abstractmethod
-    def parts(self, events: Indices) -> Iterator[tuple[JaggedInputs, Indices]]:
-        """Go through these events, in rising order, with bounded memory; yield their numbers too."""
-
-    @abstractmethod
-    def pools(self, events: Indices, random: np.random.Generator) -> Iterator[Pool]:
-        """Go through these events in random order, a pool of bounded memory at a time."""
-
-
-@dataclass(frozen=True)
-class InMemory(Store):
-    """Flat inputs in memory; all of them are one pool.
-
-    Attributes
-    ----------
-    inputs
-        Of all events.
-    """
-
-    inputs: JaggedInputs
-
-    @property
-    def counts(self) -> Mapping[str, NDArray[np.int64]]:
-        """Tracks of every event, by collection."""
-        return self.inputs.counts
-
-    def parts(self, events: Indices) -> Iterator[tuple[JaggedInputs, Indices]]:
-        """Copy a bounded number of events at a time."""
-        for start in range(0, len(events), _PART):
-            chosen = events[start : start + _PART]
-            yield self.inputs.take(chosen), chosen
-
-    def pools(self, events: Indices, random: np.random.Generator) -> Iterator[Pool]:
-        """Return the events in random order."""
-        order = random.permutation(events)
-        yield Pool(self.inputs, order, order)
 
 
 @dataclass(frozen=True)
@@ -175,10 +108,13 @@ class Part:
         filled = [counts[name][self.events].sum() / n for name, n in shape.tracks.items()]
         return max(1.0, self.n_event / shape.events, *map(float, filled))
 
-    def shuffled(self, shape: Shape, random: np.random.Generator) -> Iterator[Batch]:
-        """Pack the events in random order."""
-        for pool in self.sample.store.pools(self.events, random):
+    def shuffled(self, shape: Shape, random: np.random.Generator, skip: int = 0) -> Iterator[Batch]:
+        """Pack the events in random order; the first `skip` batches are neither packed nor read."""
+        store = self.sample.store
+        orders = _without(store.orders(self.events, random), store.counts, shape, skip)
+        for pool in store.pools(orders):
             yield from self._batches(pool, shape)
+            del pool  # so that there are two at most, this one and the next
 
     def ordered(self, shape: Shape) -> Iterator[Batch]:
         """Pack the events as they come."""
@@ -195,6 +131,21 @@ class Part:
             weights[: len(chosen)] = self.sample.weights[chosen]
             yield Batch(block, targets, weights)
             start += len(chosen)
+
+
+def _without(
+    orders: Iterator[Indices], counts: Mapping[str, NDArray[Any]], shape: Shape, skip: int
+) -> Iterator[Indices]:
+    """Leave out the events of the first blocks."""
+    for order in orders:
+        start = 0
+        if skip:
+            axes = {name: Axis(each[order]) for name, each in counts.items()}
+            while skip and start < len(order):
+                start, _ = next_block(axes, start, len(order), shape)
+                skip -= 1
+        if start < len(order):
+            yield order[start:]
 
 
 def stacked(batches: Iterator[Batch], n: int, slots: int | None = None) -> Iterator[Batch]:

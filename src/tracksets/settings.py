@@ -69,6 +69,9 @@ class Training(Configuration):
         `temperature` or `isotonic`.
     seed
         Of the split, the initial weights and the order of events.
+    memory_gb
+        Gigabytes of inputs from files that are held in memory. More than that are kept in a
+        temporary file, and go through a shuffle buffer of this size.
     checkpoint_minutes
         Time between two checkpoints, where there is a folder for them.
     """
@@ -93,6 +96,7 @@ class Training(Configuration):
     ensemble: Annotated[int, Field(gt=0, le=100)] = 1
     calibration: Literal["temperature", "isotonic"] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 1
+    memory_gb: _Positive = 0.5
     checkpoint_minutes: Annotated[float, Field(ge=0)] = 5.0
 
     @field_validator("validation", "folds")

@@ -17,6 +17,7 @@ from tracksets.inputs import Inputs
 from tracksets.network import Model
 from tracksets.scorer import Scorer
 from tracksets.settings import Training
+from tracksets.stores import InMemory
 from tracksets.targets import task_of
 
 __all__ = ("fit", "train")
@@ -85,10 +86,10 @@ def fit(
         refuse_earlier(checkpoints)
     task, values = task_of(targets, len(events), names)
     columns = Columns(events)
-    jagged = jagged_inputs(columns, inputs)
+    store = InMemory(jagged_inputs(columns, inputs))
     others = {text: event_values(text, columns) for text in (training or Training()).expressions}
     settings = (weights, model, training, progress, checkpoints, others)
-    return fit_inputs(jagged, values, task, inputs, *settings)
+    return fit_inputs(store, values, task, inputs, *settings)
 
 
 def train(
@@ -127,16 +128,17 @@ def train(
         config = read_config(config)
     if config.inputs is None:
         raise ConfigError("the configuration has no [inputs], which a training needs")
-    data = read_dataset(config, config.inputs, columns=config.training.expressions)
-    return fit_inputs(
-        data.inputs,
-        data.targets,
-        data.task,
-        config.inputs,
-        data.training_weights(config),
-        config.model,
-        config.training,
-        progress,
-        checkpoints,
-        data.columns,
-    )
+    memory, columns = config.training.memory_gb * 1e9, config.training.expressions
+    with read_dataset(config, config.inputs, memory, columns) as data:
+        return fit_inputs(
+            data.store,
+            data.targets,
+            data.task,
+            config.inputs,
+            data.training_weights(config),
+            config.model,
+            config.training,
+            progress,
+            checkpoints,
+            data.columns,
+        )
