@@ -182,6 +182,11 @@ class Scorer:
             fields = Fields([(name,) for name in names], getattr(source, "object_path", "the list"))
         return [".".join(path) for path in paths_of(self.inputs, fields)]
 
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """Losses and metrics of every epoch of the training; see `Fitted`."""
+        return [dict(entry) for entry in self.summary.get("history", ())]
+
     @cached_property
     def architecture(self) -> Architecture:
         """What decides the shapes of the network's arrays."""

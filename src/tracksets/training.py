@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracksets.blocks import Shape
+from tracksets.callbacks import Callback, Callbacks
 from tracksets.checkpoints import Checkpoints, refuse_earlier
 from tracksets.config import Config, read_config
 from tracksets.datasets import read_dataset
@@ -30,7 +31,10 @@ from tracksets.scorer import Scorer
 from tracksets.settings import Training
 from tracksets.targets import Task, task_of
 
-__all__ = ("fit", "fit_inputs", "split", "train")
+__all__ = ("fit", "fit_inputs", "prepare", "split", "train")
+
+_TIMES = ("seconds", "events_per_second")
+"""Of the history, and not kept: the same training gives the same model file."""
 
 
 def fit(
@@ -45,6 +49,7 @@ def fit(
     progress: bool = True,
     checkpoints: str | os.PathLike[str] | None = None,
     resume: bool = False,
+    callbacks: Sequence[Callback] = (),
 ) -> Scorer:
     """Train a Deep Set on events in memory.
 
@@ -68,6 +73,8 @@ def fit(
         A folder for the state of the training; without one, nothing is kept of it.
     resume
         Whether to go on from there. The result is the same as without the interruption.
+    callbacks
+        Who else is told of each step and epoch: `callbacks.HistoryFile("history.csv")`.
 
     Returns
     -------
@@ -94,7 +101,8 @@ def fit(
         refuse_earlier(checkpoints)
     task, values = task_of(targets, len(events), names)
     jagged = jagged_inputs(Columns(events), inputs)
-    return fit_inputs(jagged, values, task, inputs, weights, model, training, progress, checkpoints)
+    settings = (weights, model, training, progress, checkpoints, callbacks)
+    return fit_inputs(jagged, values, task, inputs, *settings)
 
 
 def train(
@@ -103,6 +111,7 @@ def train(
     progress: bool = True,
     checkpoints: str | os.PathLike[str] | None = None,
     resume: bool = False,
+    callbacks: Sequence[Callback] = (),
 ) -> Scorer:
     """Train a Deep Set on files.
 
@@ -110,7 +119,7 @@ def train(
     ----------
     config
         A configuration, or the name of a TOML file with one.
-    progress, checkpoints, resume
+    progress, checkpoints, resume, callbacks
         As in `fit`.
 
     Returns
@@ -144,22 +153,20 @@ def train(
         config.training,
         progress,
         checkpoints,
+        callbacks,
     )
 
 
-def fit_inputs(
+def prepare(
     jagged: JaggedInputs,
     targets: NDArray[Any],
     task: Task,
     inputs: Inputs,
-    weights: Any = None,
-    model: Model | None = None,
-    training: Training | None = None,
-    progress: bool = True,
-    checkpoints: str | os.PathLike[str] | None = None,
-) -> Scorer:
-    """Train on flat inputs; see `fit`."""
-    model, training = model or Model(), training or Training()
+    weights: Any,
+    model: Model,
+    training: Training,
+) -> Problem:
+    """Split flat inputs, and say what there is to train; see `fit`."""
     if training.label_smoothing and task.kind == "regression":
         raise ConfigError("label_smoothing is for classes, not for a regression")
     sample = Sample(
@@ -182,7 +189,7 @@ def fit_inputs(
         event=inputs.event_width,
         outputs=task.outputs,
     )
-    problem = Problem(
+    return Problem(
         architecture=architecture,
         task=task,
         scaling=scalings(
@@ -198,33 +205,57 @@ def fit_inputs(
             "event": feature_names(inputs.event),
         },
     )
+
+
+def fit_inputs(
+    jagged: JaggedInputs,
+    targets: NDArray[Any],
+    task: Task,
+    inputs: Inputs,
+    weights: Any = None,
+    model: Model | None = None,
+    training: Training | None = None,
+    progress: bool = True,
+    checkpoints: str | os.PathLike[str] | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> Scorer:
+    """Train on flat inputs; see `fit`."""
+    model, training = model or Model(), training or Training()
+    problem = prepare(jagged, targets, task, inputs, weights, model, training)
+    train, validation = problem.sample, problem.validation
     with ExitStack() as stack:
-        on_epoch = stack.enter_context(epochs_bar(training.epochs, progress))
+        bar = stack.enter_context(epochs_bar(training.epochs, train.n_event, progress))
+        told = stack.enter_context(Callbacks([*callbacks, bar]))
         stop = stack.enter_context(asked_to_stop())
         keeper = None
         if checkpoints is not None:
             mark = _fingerprint(problem, inputs, training)
             keeper = Checkpoints(Path(checkpoints), mark, training.checkpoint_minutes)
             stack.enter_context(keeper)
-        fitted = fit_network(problem, training, on_epoch, keeper, stop)
-    return Scorer(
+        fitted = fit_network(problem, training, told.on_epoch, keeper, stop, told.on_step)
+    scorer = Scorer(
         inputs=inputs,
         model=model,
         task=task,
         arrays=fitted.arrays,
         shape=Shape.for_multiplicities(jagged.counts),
         summary={
-            "events": {"training": train.n_event, "validation": len(held_out)},
+            "events": {
+                "training": train.n_event,
+                "validation": validation.n_event if validation else 0,
+            },
             "training": training.model_dump(mode="json"),
             "best_epoch": fitted.best_epoch,
             "history": [
-                {key: value for key, value in entry.items() if key != "seconds"}
+                {key: value for key, value in entry.items() if key not in _TIMES}
                 for entry in fitted.history
             ],
             "versions": {name: version(name) for name in ("tracksets", "jax", "flax", "awkward")},
             **({"stopped": True} if fitted.stopped else {}),
         },
     )
+    told.on_end(scorer, problem)
+    return scorer
 
 
 def _fingerprint(problem: Problem, inputs: Inputs, training: Training) -> str:
