@@ -14,7 +14,7 @@ from tracksets.settings import Training
 from tracksets.training import fit
 
 ENTRIES = [
-    {"epoch": 1.0, "loss": 0.123456789, "seconds": 2.0},
+    {"epoch": 1.0, "loss": 0.12345678, "seconds": 2.0},
     {"epoch": 2.0, "loss": 1e-12, "seconds": 1.5},
 ]
 
@@ -141,7 +141,7 @@ def test_history_file(tmp_path):
                 rows = list(csv.DictReader(file))
             read = [{name: float(value) for name, value in row.items()} for row in rows]
             assert read == ENTRIES[:n]
-    assert path.read_bytes().startswith(b"epoch,loss,seconds\n1,0.123456789,2\n")
+    assert path.read_bytes().startswith(b"epoch,loss,seconds\n1,0.12345678,2\n")
 
 
 def test_a_file_that_exists_is_not_replaced_unasked(tmp_path):

@@ -1,3 +1,4 @@
+import csv
 import json
 import os
 import re
@@ -160,6 +161,40 @@ def test_train_label_evaluate(tracksets_, here):
         assert ": " in line or Path(line).is_file()
 
 
+def test_what_people_watch(tracksets_, here):
+    """A line per epoch, the history, a report; the model is that of a training unwatched."""
+    command = ("train", "train.toml", "-o", "m.safetensors", "--history", "h.csv", "--report", "r")
+    done = tracksets_(*command)
+    assert done.code == 0
+    assert done.out.splitlines()[1:] == ["r/report.html"]
+    lines = done.err.splitlines()
+    pattern = r"epoch {}/2  loss \S+  validation \S+  AUC \S+  learning rate 0.001  \S+ events/s .*"
+    assert len(lines) == 2
+    assert all(re.fullmatch(pattern.format(i), line) for i, line in enumerate(lines, 1))
+    scorer = load("m.safetensors")
+    assert scorer == load("model.safetensors")
+    with Path("h.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert Path("h.csv").read_bytes() == Path("r/history.csv").read_bytes()
+    for entry, row in zip(scorer.history, table, strict=True):
+        assert {name: float(row[name]) for name in entry} == pytest.approx(entry)
+    figures = json.loads(Path("r/report.json").read_text())
+    assert list(figures["overtraining"]["score for signal"]) == ["background", "signal"]
+    assert figures["auc"]["validation"] == pytest.approx(figures["validation_auc"], abs=1e-6)
+    Path("m.safetensors").unlink()
+    assert "h.csv exists already" in tracksets_(*command, "-q").message
+    assert tracksets_(*command, "-q", "--force").code == 0
+
+
+def test_tensorboard(tracksets_, here):
+    pytest.importorskip("tensorboardX", reason="tensorboardX is not installed")
+    done = tracksets_("train", "train.toml", "-o", "m.safetensors", "-q", "--tensorboard", "runs/a")
+    assert (done.code, done.err) == (0, "")
+    [path] = Path("runs/a").iterdir()
+    assert path.name.startswith("events.out.tfevents.")
+    assert b"epoch/validation_loss" in path.read_bytes()
+
+
 @pytest.mark.parametrize("mode", ["append", "friend"])
 def test_options_of_label(tracksets_, here, mode):
     options = ["--mode", mode, "--field", "b", "--workers", "2", "-o", "out"]
@@ -274,6 +309,11 @@ MISTAKES = {
     "output is the input": ("label model.safetensors a.root -o .", "is the input itself"),
     "model exists": ("train train.toml -o model.safetensors", "exists already.*--force"),
     "model is a folder": ("train train.toml -o in_the_way", "is a folder"),
+    "history exists": (
+        "train train.toml -o new.safetensors --history a.root -q",
+        "a.root exists already",
+    ),
+    "report into a file": ("train train.toml -o new.safetensors --report a.root -q", "a.root"),
     "unknown format": ("export model.safetensors -o m.pt", "m.pt: expected .*.onnx"),
     "no events to check": ("export model.safetensors -o m.onnx --check c.root", "no file c.root"),
     "evaluation into a file": ("evaluate model.safetensors train.toml -o a.root", "a.root"),

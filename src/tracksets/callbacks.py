@@ -159,5 +159,5 @@ def write_history(history: Sequence[Entry], path: Path) -> Path:
         table = csv.DictWriter(file, names, lineterminator="\n")
         table.writeheader()
         for entry in history:
-            table.writerow({name: f"{value:.9g}" for name, value in entry.items()})
+            table.writerow({name: f"{value:.8g}" for name, value in entry.items()})
     return path

@@ -6,6 +6,13 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from tracksets.cli_training import Config as _Config
+from tracksets.cli_training import Force as _Force
+from tracksets.cli_training import Output as _Output
+from tracksets.cli_training import Quiet as _Quiet
+from tracksets.cli_training import say as _say
+from tracksets.cli_training import train
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -15,10 +22,6 @@ app = typer.Typer(
 )
 
 _Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A model file.")]
-_Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file.")]
-_Output = Annotated[Path, typer.Option("-o", "--output", help="Where to write.")]
-_Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
-_Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Show no progress.")]
 
 
 def main() -> None:
@@ -34,10 +37,6 @@ def main() -> None:
         if stop.code == 130:  # what typer makes of a KeyboardInterrupt
             _say("interrupted; nothing incomplete was left behind", stderr=True)
         raise
-
-
-def _say(text: str, *, stderr: bool = False) -> None:
-    typer.echo(text, err=stderr)
 
 
 def _version(show: bool) -> None:
@@ -86,40 +85,7 @@ def inspect(
     _say(describe_scores(file) if provenance else describe(file, count_nan=nan))
 
 
-@app.command()
-def train(
-    config: _Config,
-    output: _Output = Path("model.safetensors"),
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a training that was stopped or killed.")
-    ] = False,
-    force: _Force = False,
-    quiet: _Quiet = False,
-) -> None:
-    """Train a model as a configuration says, and save it."""
-    from tracksets.atomic import refuse_existing
-    from tracksets.checkpoints import discard
-    from tracksets.training import train as run
-
-    if force and resume:
-        raise typer.BadParameter("--force begins anew and --resume goes on: say one of them")
-    refuse_existing(output, force=force or resume)  # rather now than after the training
-    checkpoints = output.with_name(f"{output.name}.checkpoints")
-    if force:
-        discard(checkpoints)
-    scorer = run(config, progress=not quiet, checkpoints=checkpoints, resume=resume)
-    scorer.save(output)
-    best = scorer.summary["history"][scorer.summary["best_epoch"] - 1]
-    losses = ", ".join(
-        f"{key} {best[key]:.4f}"
-        for key in ("loss", "validation_loss", "validation_auc")
-        if key in best
-    )
-    _say(f"{output}: best epoch {scorer.summary['best_epoch']}, {losses}")
-    if scorer.summary.get("stopped"):
-        _say(f"stopped early; to go on: tracksets train {config} -o {output} --resume", stderr=True)
-    else:
-        discard(checkpoints)
+app.command()(train)
 
 
 @app.command()

@@ -29,13 +29,17 @@ def _pyplot() -> Any:
 
 
 def _save(plt: Any, figure: Any, path: Path) -> Path:
+    """Write a PNG file, and a PDF beside it; the same picture gives the same files."""
     figure.tight_layout()
     figure.savefig(path)
+    figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
     plt.close(figure)
     return path
 
 
-def plot_history(history: Sequence[Mapping[str, float]], path: Path) -> Path:
+def plot_history(
+    history: Sequence[Mapping[str, float]], path: Path, best_epoch: int | None = None
+) -> Path:
     """Draw training and validation loss by epoch."""
     plt = _pyplot()
     figure, axes = plt.subplots()
@@ -43,6 +47,8 @@ def plot_history(history: Sequence[Mapping[str, float]], path: Path) -> Path:
     axes.plot(epochs, [entry["loss"] for entry in history], label="training")
     if "validation_loss" in history[0]:
         axes.plot(epochs, [entry["validation_loss"] for entry in history], label="validation")
+    if best_epoch is not None:
+        axes.axvline(best_epoch, color="gray", linestyle=":", label="best epoch")
     axes.set_xlabel("epoch")
     axes.set_ylabel("loss")
     axes.legend()

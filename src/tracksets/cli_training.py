@@ -1,0 +1,81 @@
+"""The commands that train: arguments in, calls of the library out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ("Config", "Force", "Output", "Quiet", "say", "train")
+
+Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file.")]
+Output = Annotated[Path, typer.Option("-o", "--output", help="Where to write.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
+Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Show no progress.")]
+
+
+def say(text: str, *, stderr: bool = False) -> None:
+    """Print a line."""
+    typer.echo(text, err=stderr)
+
+
+def train(
+    config: Config,
+    output: Output = Path("model.safetensors"),
+    history: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write losses and metrics of each epoch as CSV."),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Write a report of the training: report.html, plots, figures."
+        ),
+    ] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write events for TensorBoard.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a training that was stopped or killed.")
+    ] = False,
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a model as a configuration says, and save it."""
+    from tracksets.atomic import refuse_existing
+    from tracksets.callbacks import Callback, HistoryFile, Saving
+    from tracksets.checkpoints import discard
+    from tracksets.training import train as run
+
+    if force and resume:
+        raise typer.BadParameter("--force begins anew and --resume goes on: say one of them")
+    refuse_existing(output, force=force or resume)  # rather now than after the training
+    checkpoints = output.with_name(f"{output.name}.checkpoints")
+    if force:
+        discard(checkpoints)
+    callbacks: list[Callback] = [Saving(output)]
+    if history is not None:
+        callbacks.append(HistoryFile(history, force=force or resume))
+    if tensorboard is not None:
+        from tracksets.integrations.tensorboard import TensorBoard
+
+        callbacks.append(TensorBoard(tensorboard))
+    if report is not None:
+        from tracksets.training_report import TrainingReport
+
+        callbacks.append(TrainingReport(report))
+    scorer = run(
+        config, progress=not quiet, checkpoints=checkpoints, resume=resume, callbacks=callbacks
+    )
+    best = scorer.history[scorer.summary["best_epoch"] - 1]
+    losses = ", ".join(
+        f"{key} {best[key]:.4f}"
+        for key in ("loss", "validation_loss", "validation_auc")
+        if key in best
+    )
+    say(f"{output}: best epoch {scorer.summary['best_epoch']}, {losses}")
+    if report is not None:
+        say(str(report / "report.html"))
+    if scorer.summary.get("stopped"):
+        say(f"stopped early; to go on: tracksets train {config} -o {output} --resume", stderr=True)
+    else:
+        discard(checkpoints)
