@@ -116,7 +116,9 @@ print([name for name in {HEAVY} if name in sys.modules])
     assert python(code).splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize("command", ["", "demo", "inspect", "train", "label", "export", "evaluate"])
+@pytest.mark.parametrize(
+    "command", ["", "demo", "inspect", "train", "find-rate", "label", "export", "evaluate"]
+)
 @pytest.mark.parametrize("option", ["--help", "-h"])
 def test_help(tracksets_, command, option):
     done = tracksets_(*filter(None, [command]), option)
@@ -184,6 +186,19 @@ def test_what_people_watch(tracksets_, here):
     Path("m.safetensors").unlink()
     assert "h.csv exists already" in tracksets_(*command, "-q").message
     assert tracksets_(*command, "-q", "--force").code == 0
+
+
+def test_find_rate(tracksets_, here):
+    command = ("find-rate", "train.toml", "-o", "new/rate.png", "--steps", "30", "--stop", "1e30")
+    done = tracksets_(*command, "-q")
+    assert (done.code, done.err) == (0, "")
+    [path, how, suggestion] = done.out.splitlines()
+    assert Path(path).read_bytes().startswith(b"\x89PNG")
+    lowest = re.fullmatch(r"the loss is lowest at (\S+) and diverges up to \S+", how)[1]
+    rate = float(suggestion.removeprefix("suggestion: learning_rate = "))
+    assert rate == pytest.approx(float(lowest) / 10, rel=0.06)
+    assert "new/rate.png exists already" in tracksets_(*command).message
+    assert "rates" in tracksets_(*command, "--force").err
 
 
 def test_tensorboard(tracksets_, here):
@@ -313,6 +328,7 @@ MISTAKES = {
         "train train.toml -o new.safetensors --history a.root -q",
         "a.root exists already",
     ),
+    "rates that fall": ("find-rate train.toml --start 2", "rates from 2.0 to 1.0"),
     "report into a file": ("train train.toml -o new.safetensors --report a.root -q", "a.root"),
     "unknown format": ("export model.safetensors -o m.pt", "m.pt: expected .*.onnx"),
     "no events to check": ("export model.safetensors -o m.onnx --check c.root", "no file c.root"),

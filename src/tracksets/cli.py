@@ -10,8 +10,8 @@ from tracksets.cli_training import Config as _Config
 from tracksets.cli_training import Force as _Force
 from tracksets.cli_training import Output as _Output
 from tracksets.cli_training import Quiet as _Quiet
+from tracksets.cli_training import find_rate, train
 from tracksets.cli_training import say as _say
-from tracksets.cli_training import train
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -86,6 +86,7 @@ def inspect(
 
 
 app.command()(train)
+app.command()(find_rate)
 
 
 @app.command()

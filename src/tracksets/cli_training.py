@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ("Config", "Force", "Output", "Quiet", "say", "train")
+__all__ = ("Config", "Force", "Output", "Quiet", "find_rate", "say", "train")
 
 Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file.")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="Where to write.")]
@@ -79,3 +79,26 @@ def train(
         say(f"stopped early; to go on: tracksets train {config} -o {output} --resume", stderr=True)
     else:
         discard(checkpoints)
+
+
+def find_rate(
+    config: Config,
+    output: Output = Path("learning_rate.png"),
+    start: Annotated[float, typer.Option(metavar="RATE", help="The lowest rate.")] = 1e-6,
+    stop: Annotated[float, typer.Option(metavar="RATE", help="The highest rate.")] = 1.0,
+    steps: Annotated[int, typer.Option(help="Steps from the lowest to the highest rate.")] = 100,
+    force: Force = False,
+    quiet: Quiet = False,
+) -> None:
+    """Suggest a learning rate: train some steps at rising rates and draw the loss."""
+    from tracksets.atomic import refuse_existing
+    from tracksets.rate_finder import find_learning_rate_for
+    from tracksets.training_plots import require_plots
+
+    require_plots()
+    refuse_existing(output, force=force)
+    found = find_learning_rate_for(config, start=start, stop=stop, steps=steps, progress=not quiet)
+    say(str(found.plot(output)))
+    end = "diverges" if found.diverged else "does not diverge"
+    say(f"the loss is lowest at {found.lowest:.2g} and {end} up to {found.rates[-1]:.2g}")
+    say(f"suggestion: learning_rate = {found.suggestion:.1e}")

@@ -30,7 +30,7 @@ from tracksets.steps import State, Steps, compiled_steps
 from tracksets.targets import Task
 from tracksets.watching import IN_FLIGHT, REMEDY, Progress, Watch
 
-__all__ = ("Fitted", "Problem", "fit_network")
+__all__ = ("Fitted", "Problem", "fit_network", "started")
 
 _AHEAD = 3
 """Stacks of blocks that are packed before they are needed."""
@@ -123,6 +123,18 @@ def fit_network(
     return _Fit(problem, training, checkpoints, on_step).run(on_epoch, stop)
 
 
+def started(problem: Problem, training: Training) -> tuple[Steps, State, Any]:
+    """Return the compiled functions, the state before the first step, and what no step changes."""
+    functions = compiled(problem.architecture)
+    network = functions.new(training.seed)
+    for name, constants in problem.scaling[0].items():
+        network.scaling[name].set(constants)
+    network.event_scaling.set(problem.scaling[1])
+    params, rest = nnx.state(network, nnx.Param, ...)
+    steps = compiled_steps(problem.architecture, problem.task, training)
+    return steps, on_all(steps.start(params)), on_all(rest)
+
+
 class _Fit:
     """A training under way."""
 
@@ -135,16 +147,8 @@ class _Fit:
     ) -> None:
         self.problem, self.training, self.checkpoints = problem, training, checkpoints
         self.on_step = on_step
-        functions = compiled(problem.architecture)
-        network = functions.new(training.seed)
-        for name, constants in problem.scaling[0].items():
-            network.scaling[name].set(constants)
-        network.event_scaling.set(problem.scaling[1])
-        params, rest = nnx.state(network, nnx.Param, ...)
-        self.rest = on_all(rest)
-        self.steps: Steps = compiled_steps(problem.architecture, problem.task, training)
-        self.state: State = on_all(self.steps.start(params))
-        self.best = to_host(params)
+        self.steps, self.state, self.rest = started(problem, training)
+        self.best = to_host(self.state.params)
         self.progress = Progress()
         sample = problem.sample
         self.n_block, self.n_slot = share(training.blocks_per_step)

@@ -6,14 +6,16 @@ file, an epoch is a line.
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import TypeVar
 
 from tracksets.callbacks import Callback, Entry, Step
 
-__all__ = ("Pace", "epochs_bar", "files_bar")
+__all__ = ("Pace", "counted", "epochs_bar", "files_bar")
 
+T = TypeVar("T")
 _BETWEEN = 0.1
 """Seconds between two changes of a bar."""
 
@@ -163,6 +165,14 @@ def epochs_bar(epochs: int, n_event: int, show: bool = True) -> Iterator[Callbac
 
         yield _Bar(pace, draw)
         progress.refresh()  # in a notebook, the last state would not be shown
+
+
+def counted(each: Iterable[T], total: int, what: str, show: bool = True) -> Iterator[T]:
+    """Show a bar over what is gone through."""
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(each, what, total, console=Console(stderr=True), disable=not show)
 
 
 @contextmanager

@@ -31,7 +31,7 @@ from tracksets.scorer import Scorer
 from tracksets.settings import Training
 from tracksets.targets import Task, task_of
 
-__all__ = ("fit", "fit_inputs", "prepare", "split", "train")
+__all__ = ("fit", "fit_inputs", "flattened", "prepare", "split", "train")
 
 _TIMES = ("seconds", "events_per_second")
 """Of the history, and not kept: the same training gives the same model file."""
@@ -93,16 +93,23 @@ def fit(
     FileError
         If the folder has checkpoints of another training, or any without `resume`.
     """
+    if checkpoints is not None and not resume:
+        refuse_earlier(checkpoints)
+    jagged, values, task = flattened(events, targets, inputs, names)
+    settings = (weights, model, training, progress, checkpoints, callbacks)
+    return fit_inputs(jagged, values, task, inputs, *settings)
+
+
+def flattened(
+    events: ak.Array, targets: Any, inputs: Inputs, names: Sequence[str] = ()
+) -> tuple[JaggedInputs, NDArray[Any], Task]:
+    """Make events flat inputs, and find out what there is to learn; see `fit`."""
     if not isinstance(events, ak.Array):
         raise DataError(f"events must be an awkward array, not {type(events).__name__}")
     if not isinstance(inputs, Inputs):
         raise ConfigError(f"inputs must be ts.Inputs(collections=...), not {type(inputs).__name__}")
-    if checkpoints is not None and not resume:
-        refuse_earlier(checkpoints)
     task, values = task_of(targets, len(events), names)
-    jagged = jagged_inputs(Columns(events), inputs)
-    settings = (weights, model, training, progress, checkpoints, callbacks)
-    return fit_inputs(jagged, values, task, inputs, *settings)
+    return jagged_inputs(Columns(events), inputs), values, task
 
 
 def train(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tracksets.plots import _pyplot, _save
 
-__all__ = ("Weighted", "plot_auc", "plot_rates", "plot_shapes", "require_plots")
+__all__ = ("Weighted", "plot_auc", "plot_rates", "plot_scan", "plot_shapes", "require_plots")
 
 _BINS = 40
 
@@ -66,6 +66,27 @@ def plot_auc(history: Sequence[Mapping[str, float]], path: Path) -> Path:
     axes.plot(epochs, [entry["validation_auc"] for entry in history])
     axes.set_xlabel("epoch")
     axes.set_ylabel("AUC, validation")
+    return _save(plt, figure, path)
+
+
+def plot_scan(
+    rates: Float[np.ndarray, " step"],
+    losses: Float[np.ndarray, " step"],
+    marks: Mapping[str, float],
+    path: Path,
+) -> Path:
+    """Draw the loss by learning rate, with vertical lines at some rates."""
+    plt = _pyplot()
+    figure, axes = plt.subplots()
+    axes.plot(rates, losses)
+    for i, (name, rate) in enumerate(marks.items(), 1):
+        axes.axvline(rate, color=f"C{i}", linestyle="--", label=f"{name}: {rate:.2g}")
+    axes.set_xscale("log")
+    if losses.min() > 0:  # the first steps may undo a start that was far off
+        axes.set_yscale("log")
+    axes.set_xlabel("learning rate")
+    axes.set_ylabel("loss")
+    axes.legend()
     return _save(plt, figure, path)
 
 
