@@ -74,6 +74,9 @@ def test_a_line_per_epoch_in_a_file(capsys):
         "12,345 events/s  0:02:00 left\n"
     )
     assert capsys.readouterr().err.startswith("epoch 1/3  loss 0.5000  learning rate")
+    with epochs_bar(3, 1000, name="fold 2") as bar:
+        bar.on_epoch(ENTRY)
+    assert capsys.readouterr().err.startswith("fold 2, epoch 1/3  loss")
 
 
 def test_in_a_terminal(monkeypatch):

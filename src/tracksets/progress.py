@@ -87,13 +87,13 @@ def _figures(entry: Entry) -> str:
 class _Lines(Callback):
     """One line per epoch."""
 
-    def __init__(self, pace: Pace) -> None:
-        self._pace = pace
+    def __init__(self, pace: Pace, what: str) -> None:
+        self._pace, self._what = pace, what
 
     def on_epoch(self, entry: Entry) -> None:
         self._pace.on_epoch(entry)
         text = (
-            f"epoch {entry['epoch']:.0f}/{self._pace.epochs}  {_figures(entry)}  "
+            f"{self._what} {entry['epoch']:.0f}/{self._pace.epochs}  {_figures(entry)}  "
             f"learning rate {entry['learning_rate']:.3g}  {self._pace}\n"
         )
         sys.stderr.write(text)
@@ -127,7 +127,9 @@ class _Bar(Callback):
 
 
 @contextmanager
-def epochs_bar(epochs: int, n_event: int, show: bool = True) -> Iterator[Callback]:
+def epochs_bar(
+    epochs: int, n_event: int, show: bool = True, name: str = ""
+) -> Iterator[Callback]:
     """Show the progress of a training; yields the callback to tell of it.
 
     Parameters
@@ -138,6 +140,8 @@ def epochs_bar(epochs: int, n_event: int, show: bool = True) -> Iterator[Callbac
         Training events of each one.
     show
         Whether to show anything.
+    name
+        Of what is trained, if it has one; it goes first.
     """
     if not show:
         yield Callback()
@@ -146,18 +150,19 @@ def epochs_bar(epochs: int, n_event: int, show: bool = True) -> Iterator[Callbac
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     pace = Pace(epochs, n_event)
+    what = f"{name}, epoch" if name else "epoch"
     console = Console(stderr=True)
     if not (console.is_terminal or console.is_jupyter):
-        yield _Lines(pace)
+        yield _Lines(pace, what)
         return
     columns = (
-        TextColumn("epoch {task.fields[epoch]}/{task.total:.0f}"),
+        TextColumn("{task.description} {task.fields[epoch]}/{task.total:.0f}"),
         BarColumn(20),
         TextColumn("{task.fields[figures]}"),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=console) as progress:
-        bar = progress.add_task("", total=epochs, epoch=1, figures="compiling")
+        bar = progress.add_task(what, total=epochs, epoch=1, figures="compiling")
 
         def draw(done: float, figures: str) -> None:
             epoch = min(epochs, int(done) + 1)
