@@ -154,8 +154,10 @@ def test_train_label_evaluate(tracksets_, here):
             scores = file["Events"]["score"].array()
         assert np.allclose(scores, scorer(toy_events(n, seed)), rtol=1e-6)
 
-    done = tracksets_("evaluate", "new/m.safetensors", "train.toml", "-o", "plots")
+    more = ("--training", "train.toml", "--experiment", "ATLAS 2/3 $x_{")
+    done = tracksets_("evaluate", "new/m.safetensors", "train.toml", "-o", "plots", *more)
     assert (done.code, done.err) == (0, "")
+    assert "Overtraining</h2>" in Path("plots/report.html").read_text(encoding="utf-8")
     figures = json.loads(Path("plots/figures.json").read_text())
     assert f"auc: {figures['auc']:.6g}" in done.out
     assert figures["events"] == 90

@@ -212,11 +212,24 @@ def export(
 
 
 @app.command()
-def evaluate(model: _Model, config: _Config, output: _Output = Path("evaluation")) -> None:
-    """Compare scores with the truth: figures of merit and plots."""
+def evaluate(
+    model: _Model,
+    config: _Config,
+    output: _Output = Path("evaluation"),
+    training: Annotated[
+        Path | None,
+        typer.Option(metavar="CONFIG", help="That of the training: compare with its events too."),
+    ] = None,
+    experiment: Annotated[
+        str, typer.Option(metavar="TEXT", help="Stands above every plot: 'CMS Preliminary'.")
+    ] = "",
+) -> None:
+    """Compare scores with the truth: a report, figures of merit and plots."""
     from tracksets.evaluation import evaluate as run
+    from tracksets.plots import experiment_label
 
-    result = run(model, config, output)
+    with experiment_label(experiment):
+        result = run(model, config, output, training)
     for name, value in result.figures.items():
         _say(f"{name}: {value:.6g}")
     for path in result.outputs:

@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracksets.atomic import appearing
+from tracksets.bands import Band, roc_band
 from tracksets.config import Config, read_config
 from tracksets.datasets import read_dataset
 from tracksets.errors import ConfigError, FileError
+from tracksets.evaluation_report import Evaluated, write_evaluation_report
 from tracksets.metrics import Roc, roc
-from tracksets.plots import plot_history, plot_prediction, plot_roc, plot_scores
+from tracksets.plots import plot_prediction, plot_roc, plot_scores
 from tracksets.scorer import Scorer, load
 from tracksets.targets import Task
 
@@ -42,6 +44,7 @@ def evaluate(
     model: Scorer | str | os.PathLike[str],
     config: Config | str | os.PathLike[str],
     output: str | os.PathLike[str],
+    training: Config | str | os.PathLike[str] | None = None,
 ) -> Evaluation:
     """Score events with known truth and write figures of merit and plots.
 
@@ -53,7 +56,10 @@ def evaluate(
         A configuration, or the name of a TOML file; its `[data]` says which events and what is
         true of them. Classes are matched by their order.
     output
-        A folder for `figures.json` and the plots; files of these names are replaced.
+        A folder for `report.html`, `figures.json` and the plots; files of these names are replaced.
+    training
+        The configuration that the model was trained with, to compare the scores of its events with
+        those of the others in the report.
 
     Returns
     -------
@@ -71,6 +77,8 @@ def evaluate(
     """
     scorer = model if isinstance(model, Scorer) else load(model)
     config = config if isinstance(config, Config) else read_config(config)
+    if training is not None and not isinstance(training, Config):
+        training = read_config(training)
     folder = Path(output)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -85,16 +93,32 @@ def evaluate(
         )
     scores = scorer.score_inputs(data.inputs)
     if task.kind == "regression":
+        bands: dict[str, Band] = {}
         figures, outputs = _regression(task, data.targets, scores, data.weights, folder)
     else:
-        figures, outputs = _classes(task, data.targets, scores, data.weights, folder)
-    history = scorer.summary.get("history")
-    if history:
-        outputs.append(plot_history(history, folder / "loss.png"))
+        bands = _bands(task, data.targets, scores, data.weights)
+        figures, outputs = _classes(task, data.targets, scores, data.weights, folder, bands)
     figures = {"events": float(len(scores)), **figures}
     with appearing(folder / "figures.json", force=True) as file:
         file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    found = Evaluated(scorer, config, data, scores, figures, outputs, bands)
+    outputs = [*write_evaluation_report(found, folder, training), *outputs]
     return Evaluation(figures, (folder / "figures.json", *outputs))
+
+
+def _bands(
+    task: Task,
+    classes: NDArray[np.int64],
+    scores: NDArray[np.float32],
+    weights: NDArray[np.float64],
+) -> dict[str, Band]:
+    signals = [len(task.names) - 1] if task.kind == "binary" else range(len(task.names))
+    at = np.linspace(0.01, 1, 100)
+    return {
+        task.names[i]: roc_band(classes == i, scores[:, column], weights, at)
+        for column, i in enumerate(signals)
+        if weights[classes == i].sum() > 0 and weights[classes != i].sum() > 0
+    }
 
 
 def _classes(
@@ -103,6 +127,7 @@ def _classes(
     scores: NDArray[np.float32],
     weights: NDArray[np.float64],
     folder: Path,
+    bands: Mapping[str, Band],
 ) -> tuple[dict[str, float], list[Path]]:
     """Compare each class with all others; of two classes, the last one with the first."""
     signals = [len(task.names) - 1] if task.kind == "binary" else range(len(task.names))
@@ -115,7 +140,7 @@ def _classes(
         outputs.append(
             plot_scores(scores[:, column], classes, weights, task.names, f"score for {name}", file)
         )
-    outputs.append(plot_roc(curves, folder / "roc.png"))
+    outputs.append(plot_roc(curves, folder / "roc.png", bands))
     if task.kind == "binary":
         return {"auc": curves[task.names[-1]].auc}, outputs
     return {f"auc_{name}": each.auc for name, each in curves.items()}, outputs

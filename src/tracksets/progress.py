@@ -127,9 +127,7 @@ class _Bar(Callback):
 
 
 @contextmanager
-def epochs_bar(
-    epochs: int, n_event: int, show: bool = True, name: str = ""
-) -> Iterator[Callback]:
+def epochs_bar(epochs: int, n_event: int, show: bool = True, name: str = "") -> Iterator[Callback]:
     """Show the progress of a training; yields the callback to tell of it.
 
     Parameters

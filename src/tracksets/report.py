@@ -20,17 +20,19 @@ body { margin: 0 auto; max-width: 72rem; padding: 1rem;
 h1 { font-size: 1.6rem; line-height: 1.2; overflow-wrap: anywhere; }
 h2 { margin-top: 2.5rem; font-size: 1.25rem; border-bottom: 1px solid #ccc; }
 p { max-width: 45rem; overflow-wrap: anywhere; }
-.figures { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; }
-figure { margin: 0; flex: 1 1 22rem; max-width: 35rem; min-width: 0; }
+.figures { display: grid; gap: 1rem;
+  grid-template-columns: repeat(auto-fill, minmax(min(22rem, 100%), 1fr)); }
+figure { margin: 0; }
 img { width: 100%; height: auto; }
 figcaption, caption { font-size: .9rem; color: #555; text-align: left; }
 .table { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .2rem .8rem .2rem 0; text-align: right; vertical-align: top; }
+th, td { padding: .2rem .8rem .2rem 0; text-align: right; vertical-align: top;
+  white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
-thead th { border-bottom: 1px solid #999; white-space: nowrap; }
+thead th { border-bottom: 1px solid #999; }
 tbody tr:nth-child(even) { background: #f5f5f5; }
-.list td { text-align: left; overflow-wrap: anywhere; min-width: 8rem; }
+.list td { text-align: left; white-space: normal; overflow-wrap: anywhere; min-width: 8rem; }
 nav a { margin-right: 1rem; white-space: nowrap; }
 """
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"

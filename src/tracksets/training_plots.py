@@ -95,33 +95,36 @@ def plot_shapes(
     ends: tuple[float, float],
     label: str,
     path: Path,
+    other: str = "validation",
 ) -> Path:
-    """Draw the distributions of training (lines) and validation events (points), of unit area.
+    """Draw the distributions of training (lines) and other events (points), of unit area.
 
     Parameters
     ----------
     pairs
-        By class: training and validation events, with a positive sum of weights each.
+        By class: training and other events, with a positive sum of weights each.
     ends
         Of the axis; what is beyond counts to the first and last bin.
     label
         Of the axis.
     path
         Of the PNG file.
+    other
+        What the other events are.
     """
     plt = _pyplot()
     figure, axes = plt.subplots()
     edges = np.linspace(*ends, _BINS + 1)
     centres = (edges[1:] + edges[:-1]) / 2
-    for i, (name, (training, validation)) in enumerate(pairs.items()):
+    for i, (name, (training, others)) in enumerate(pairs.items()):
         color = f"C{i}"
         values, errors = training.density(edges)
         axes.stairs(values, edges, color=color, label=f"{name}, training")
         band = {"color": color, "alpha": 0.25, "linewidth": 0}
         axes.stairs(values + errors, edges, baseline=values - errors, fill=True, **band)
-        values, errors = validation.density(edges)
+        values, errors = others.density(edges)
         points = {"fmt": "o", "markersize": 4, "linewidth": 1, "color": color}
-        axes.errorbar(centres, values, errors, label=f"{name}, validation", **points)
+        axes.errorbar(centres, values, errors, label=f"{name}, {other}", **points)
     axes.set_xlabel(label)
     axes.set_ylabel("events, normalised")
     axes.set_xlim(*ends)

@@ -1,0 +1,235 @@
+"""An evaluation with its pictures in, one HTML file that tells all of it out."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+from tracksets.bands import Band
+from tracksets.config import Config
+from tracksets.datasets import Dataset, read_dataset
+from tracksets.errors import ConfigError
+from tracksets.feature_plots import plot_feature, values_by_class
+from tracksets.features import JaggedInputs
+from tracksets.inputs import feature_names
+from tracksets.overtraining import kolmogorov_smirnov
+from tracksets.plots import plot_history
+from tracksets.report import Report
+from tracksets.scorer import Scorer
+from tracksets.training_plots import Weighted, plot_shapes
+
+__all__ = ("Evaluated", "write_evaluation_report")
+
+_SOME = 100_000
+"""Events that features are drawn of, and that the speed is measured with."""
+_EFFICIENCIES = (0.3, 0.5, 0.7, 0.9)
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What has been found.
+
+    Attributes
+    ----------
+    scorer, config, data
+        The model, which events, and these.
+    scores
+        Shape (n_event, n_score).
+    figures
+        By name; what ends in `_uncertainty` is shown beside the figure itself.
+    pictures
+        PNG files that were drawn.
+    bands
+        By signal class: the ROC curve with its uncertainty.
+    """
+
+    scorer: Scorer
+    config: Config
+    data: Dataset
+    scores: NDArray[np.float32]
+    figures: Mapping[str, float]
+    pictures: Sequence[Path]
+    bands: Mapping[str, Band] = field(default_factory=dict)
+
+
+def write_evaluation_report(
+    found: Evaluated, folder: Path, training: Config | None = None
+) -> list[Path]:
+    """Write `report.html`, and the pictures that are not drawn yet.
+
+    Parameters
+    ----------
+    found
+        What there is to tell.
+    folder
+        Where.
+    training
+        The configuration that the model was trained with: its events are scored to compare them.
+    """
+    scorer, task = found.scorer, found.scorer.task
+    history = scorer.history
+    outputs: list[Path] = []
+    report = Report(f"Evaluation: {', '.join(task.names)}")
+    report.section("Model and data")
+    report.facts(_facts(found))
+    report.table(_samples(found.data))
+
+    report.section("Figures")
+    report.table(_figures(found.figures))
+    for name, band in found.bands.items():
+        report.table(_rejections(band), f"Signal {name}; intervals of 68 % from a bootstrap.")
+    for path in found.pictures:
+        report.figure(path, path.stem.replace("_", " "))
+
+    if history:
+        report.section("Training")
+        outputs.append(plot_history(history, folder / "loss.png", scorer.summary.get("best_epoch")))
+        report.figure(outputs[-1], "Loss by epoch; the parameters of the best one are kept.")
+    if training is not None and task.kind != "regression":
+        report.section("Overtraining")
+        outputs += _overtraining(report, found, training, folder)
+
+    some = np.linspace(0, len(found.scores) - 1, min(_SOME, len(found.scores))).astype(np.int64)
+    inputs = found.data.inputs.take(some)
+    if task.kind != "regression":
+        report.section("Features by class")
+        report.text("Of unit area; a track has the weight of its event.")
+        classes, weights = found.data.targets[some], found.data.weights[some]
+        features = _features(scorer)
+        pairs = values_by_class(inputs, features, classes, weights, task.names)
+        for i, (label, samples) in enumerate(pairs):
+            outputs.append(plot_feature(label, samples, folder / f"feature_{i}.png"))
+            report.figure(outputs[-1], label)
+    report.section("Speed and size")
+    report.facts(_speed(scorer, inputs))
+    return [report.write(folder / "report.html"), *outputs]
+
+
+def _features(scorer: Scorer) -> dict[str, list[str]]:
+    inputs = scorer.inputs
+    found = {name: feature_names(each.features) for name, each in inputs.collections.items()}
+    return {**found, "event": feature_names(inputs.event)}
+
+
+def _facts(found: Evaluated) -> dict[str, object]:
+    scorer, data = found.scorer, found.config.data
+    events = scorer.summary.get("events", {})
+    names = [*(data.files or ()), *(name for c in data.classes.values() for name in c.files or ())]
+    return {
+        "model": scorer.hash,
+        "gives": f"{scorer.task.kind}: {', '.join(scorer.task.names)}",
+        "inputs": "; ".join(
+            f"{name}: {', '.join(each)}" for name, each in _features(scorer).items() if each
+        ),
+        "cuts on tracks": "; ".join(
+            f"{name}: {each.select}" for name, each in scorer.inputs.collections.items()
+            if each.select
+        ),
+        "network": scorer.model.model_dump_json(),
+        "trained on": ", ".join(f"{n:,} {what} events" for what, n in events.items()),
+        "files": ", ".join(names),
+        "weight": data.weight or "1",
+        "events": data.select or "all",
+    }  # fmt: skip
+
+
+def _samples(data: Dataset) -> Iterator[dict[str, object]]:
+    """Count events, by class."""
+    of_class = [(name, data.targets == i) for i, name in enumerate(data.task.names)]
+    if data.task.kind == "regression":
+        of_class = [("all", np.ones(len(data.weights), bool))]
+    for name, chosen in of_class:
+        weights = data.weights[chosen]
+        row: dict[str, object] = {"class": name, "events": int(chosen.sum())}
+        row |= {"sum of weights": float(weights.sum()), "negative": int((weights < 0).sum())}
+        means = data.inputs.counts.items()
+        yield row | {f"{each} per event": float(n[chosen].mean()) for each, n in means}
+
+
+def _figures(figures: Mapping[str, float]) -> Iterator[dict[str, object]]:
+    for name, value in figures.items():
+        if not name.endswith("_uncertainty"):
+            row: dict[str, object] = {"figure": name.replace("_", " "), "value": value}
+            uncertainty = figures.get(f"{name}_uncertainty")
+            yield row if uncertainty is None else {**row, "uncertainty": uncertainty}
+
+
+def _rejections(band: Band) -> Iterator[dict[str, object]]:
+    """Tell background efficiency and rejection, its inverse, at some signal efficiencies."""
+    for efficiency in _EFFICIENCIES:
+        i = int(np.argmin(np.abs(band.signal - efficiency)))
+        b, low, high = (float(each[i]) for each in (band.background, band.low, band.high))
+        yield {
+            "signal efficiency": efficiency,
+            "background efficiency": b,
+            "interval": f"{low:.3g} to {high:.3g}",
+            "rejection": 1 / b if b > 0 else None,
+            "its interval": f"{1 / high:.3g} to {1 / low:.3g}" if low > 0 else "",
+        }
+
+
+def _overtraining(
+    report: Report, found: Evaluated, training: Config, folder: Path
+) -> Iterator[Path]:
+    """Compare the events that were trained on with those of the evaluation, by class."""
+    scorer, task, data = found.scorer, found.scorer.task, found.data
+    trained = read_dataset(training, scorer.inputs)
+    if trained.task.names != task.names or trained.task.kind != task.kind:
+        raise ConfigError(
+            f"the model gives scores for {list(task.names)}, but the configuration of its "
+            f"training has {list(trained.task.names)}"
+        )
+    scores = scorer.score_inputs(trained.inputs)
+    report.text(
+        "Events of the training (lines) against those of this evaluation (points), by the "
+        "two-sample Kolmogorov-Smirnov test with weights; see the documentation of the training "
+        "report. A small p-value says that the scores are distributed differently."
+    )
+    rows: list[dict[str, object]] = []
+    signals = [len(task.names) - 1] if task.kind == "binary" else range(len(task.names))
+    for column, signal in enumerate(signals):
+        pairs = {}
+        for i, name in enumerate(task.names):
+            one, other = (
+                Weighted(values[truth == i, column], weights[truth == i])
+                for values, truth, weights in (
+                    (scores, trained.targets, trained.weights),
+                    (found.scores, data.targets, data.weights),
+                )
+            )
+            if one.weights.sum() > 0 and other.weights.sum() > 0:
+                pairs[name] = (one, other)
+                test = kolmogorov_smirnov(one.values, other.values, one.weights, other.weights)
+                rows.append(
+                    {
+                        "score for": task.names[signal],
+                        "of": name,
+                        "distance": test.distance,
+                        "p value": test.p_value,
+                    }
+                )
+        path = folder / f"overtraining_{column}.png"
+        label = f"score for {task.names[signal]}"
+        report.figure(plot_shapes(pairs, (0.0, 1.0), label, path, "evaluation"), label)
+        yield path
+    report.table(rows)
+
+
+def _speed(scorer: Scorer, inputs: JaggedInputs) -> dict[str, Any]:
+    """Measure the speed of scoring flat inputs; all is compiled by now."""
+    begin = time.perf_counter()
+    scorer.score_inputs(inputs)
+    seconds = time.perf_counter() - begin
+    devices = jax.devices()
+    return {
+        "events per second": round(inputs.n_event / seconds),
+        "tracks per second": round(inputs.n_track / seconds),
+        "on": f"{len(devices)} {devices[0].platform.upper()} device(s), reading not counted",
+        "parameters": sum(each.size for each in scorer.arrays.values()),
+        "size": f"{sum(each.nbytes for each in scorer.arrays.values()) / 1e6:.3g} MB",
+    }
