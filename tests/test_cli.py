@@ -172,7 +172,7 @@ def test_what_people_watch(tracksets_, here):
     assert done.code == 0
     assert done.out.splitlines()[1:] == ["r/report.html"]
     lines = done.err.splitlines()
-    pattern = r"epoch {}/2  loss \S+  validation \S+  AUC \S+  learning rate 0.001  \S+ events/s .*"
+    pattern = r"epoch {}/2 loss \S+ val \S+ AUC \S+ rate 0.001 \S+ events/s \S+ left"
     assert len(lines) == 2
     assert all(re.fullmatch(pattern.format(i), line) for i, line in enumerate(lines, 1))
     scorer = load("m.safetensors")

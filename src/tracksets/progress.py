@@ -18,6 +18,8 @@ __all__ = ("Pace", "counted", "epochs_bar", "files_bar")
 T = TypeVar("T")
 _BETWEEN = 0.1
 """Seconds between two changes of a bar."""
+_WIDE = 100
+"""Characters of a terminal that has room for a long bar; 80 are enough for all the rest."""
 
 
 class Pace:
@@ -75,13 +77,23 @@ class Pace:
     def __str__(self) -> str:
         left = self.left
         speed = f"{self.per_second:,.0f} events/s" if self.per_second else "compiling"
-        return speed if left is None else f"{speed}  {timedelta(seconds=round(left))} left"
+        return speed if left is None else f"{speed} {_clock(left)} left"
+
+
+def _clock(seconds: float) -> str:
+    """Write a time as hours, minutes and seconds, without hours where there are none.
+
+    >>> [_clock(each) for each in (0, 61.2, 754, 7200)]
+    ['0:00', '1:01', '12:34', '2:00:00']
+    """
+    text = str(timedelta(seconds=round(seconds)))
+    return text[3:] if text.startswith("0:0") else text.removeprefix("0:")
 
 
 def _figures(entry: Entry) -> str:
     """Say losses and metrics in a few words."""
-    names = {"loss": "loss", "validation_loss": "validation", "validation_auc": "AUC"}
-    return "  ".join(f"{names[key]} {entry[key]:.4f}" for key in names if key in entry)
+    names = {"loss": "loss", "validation_loss": "val", "validation_auc": "AUC"}
+    return " ".join(f"{names[key]} {entry[key]:.4g}" for key in names if key in entry)
 
 
 class _Lines(Callback):
@@ -93,8 +105,8 @@ class _Lines(Callback):
     def on_epoch(self, entry: Entry) -> None:
         self._pace.on_epoch(entry)
         text = (
-            f"{self._what} {entry['epoch']:.0f}/{self._pace.epochs}  {_figures(entry)}  "
-            f"learning rate {entry['learning_rate']:.3g}  {self._pace}\n"
+            f"{self._what} {entry['epoch']:.0f}/{self._pace.epochs} {_figures(entry)} "
+            f"rate {entry['learning_rate']:.3g} {self._pace}\n"
         )
         sys.stderr.write(text)
         sys.stderr.flush()
@@ -123,7 +135,7 @@ class _Bar(Callback):
         self._draw(entry)
 
     def _draw(self, entry: Entry) -> None:
-        self._show(self._pace.done, f"{_figures(entry)}  {self._pace}")
+        self._show(self._pace.done, f"{_figures(entry)} {self._pace}")
 
 
 @contextmanager
@@ -145,7 +157,7 @@ def epochs_bar(epochs: int, n_event: int, show: bool = True, name: str = "") -> 
         yield Callback()
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TextColumn
 
     pace = Pace(epochs, n_event)
     what = f"{name}, epoch" if name else "epoch"
@@ -155,9 +167,8 @@ def epochs_bar(epochs: int, n_event: int, show: bool = True, name: str = "") -> 
         return
     columns = (
         TextColumn("{task.description} {task.fields[epoch]}/{task.total:.0f}"),
-        BarColumn(20),
+        BarColumn(20 if console.width >= _WIDE else 5),
         TextColumn("{task.fields[figures]}"),
-        TimeElapsedColumn(),
     )
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task(what, total=epochs, epoch=1, figures="compiling")
