@@ -76,7 +76,7 @@ def test_binary(sample_data, tmp_path):
             for each in (half, data)
         )
         test = kolmogorov_smirnov(one[0], other[0], one[1], other[1])
-        assert f"<td>s</td><td>{name}</td><td>{test.distance:.5g}</td>" in text
+        assert f"<td>score for s</td><td>{name}</td><td>{test.distance:.5g}</td>" in text
 
 
 def test_several_classes_without_history(sample_data, tmp_path):
@@ -98,7 +98,8 @@ def test_regression(sample_data, tmp_path):
     task = Task(kind="regression", names=("z",), shift=(0.0,), scale=(1.0,))
     truth = config(sample_data, target=None, regression={"targets": ["PV_z"], "names": ["z"]})
     evaluate(scorer(task), truth, tmp_path, truth)
-    assert headings(tmp_path) == ["Model and data", "Figures", "Speed and size"]
+    assert headings(tmp_path) == ["Model and data", "Figures", "Overtraining", "Speed and size"]
+    assert "predicted - true z</td><td>events</td><td>0</td><td>1</td>" in page(tmp_path)
     assert "<td>all</td><td>1,500</td>" in page(tmp_path)
 
 
@@ -117,5 +118,7 @@ def test_uncertainties_stand_beside_their_figures(sample_data, tmp_path):
 def test_another_training_is_refused(sample_data, tmp_path):
     model = scorer(Task(kind="binary", names=("b", "s")))
     other = config(sample_data, classes={"x": {"value": 0}, "y": {"value": 1}})
-    with pytest.raises(ConfigError, match=r"scores for \['b', 's'\].*training has \['x', 'y'\]"):
+    with pytest.raises(
+        ConfigError, match=r"scores of \['b', 's'\].*training has binary targets \['x', 'y'\]"
+    ):
         evaluate(model, config(sample_data, classes=CLASSES), tmp_path, other)

@@ -17,11 +17,10 @@ from tracksets.errors import ConfigError
 from tracksets.feature_plots import plot_feature, values_by_class
 from tracksets.features import JaggedInputs
 from tracksets.inputs import feature_names
-from tracksets.overtraining import kolmogorov_smirnov
 from tracksets.plots import plot_history
 from tracksets.report import Report
 from tracksets.scorer import Scorer
-from tracksets.training_plots import Weighted, plot_shapes
+from tracksets.shapes import Scored, compare
 
 __all__ = ("Evaluated", "write_evaluation_report")
 
@@ -90,9 +89,13 @@ def write_evaluation_report(
         report.section("Training")
         outputs.append(plot_history(history, folder / "loss.png", scorer.summary.get("best_epoch")))
         report.figure(outputs[-1], "Loss by epoch; the parameters of the best one are kept.")
-    if training is not None and task.kind != "regression":
+    if training is not None:
         report.section("Overtraining")
-        outputs += _overtraining(report, found, training, folder)
+        pair = (
+            _trained(scorer, training),
+            Scored(found.scores, found.data.targets, found.data.weights),
+        )
+        outputs += compare(report, folder, "overtraining", task, pair, "evaluation")[1]
 
     some = np.linspace(0, len(found.scores) - 1, min(_SOME, len(found.scores))).astype(np.int64)
     inputs = found.data.inputs.take(some)
@@ -173,51 +176,15 @@ def _rejections(band: Band) -> Iterator[dict[str, object]]:
         }
 
 
-def _overtraining(
-    report: Report, found: Evaluated, training: Config, folder: Path
-) -> Iterator[Path]:
-    """Compare the events that were trained on with those of the evaluation, by class."""
-    scorer, task, data = found.scorer, found.scorer.task, found.data
-    trained = read_dataset(training, scorer.inputs)
-    if trained.task.names != task.names or trained.task.kind != task.kind:
+def _trained(scorer: Scorer, training: Config) -> Scored:
+    """Score the events of the training."""
+    data, task = read_dataset(training, scorer.inputs), scorer.task
+    if (data.task.kind, data.task.names) != (task.kind, task.names):
         raise ConfigError(
-            f"the model gives scores for {list(task.names)}, but the configuration of its "
-            f"training has {list(trained.task.names)}"
+            f"the model gives {task.kind} scores of {list(task.names)}, but the configuration of "
+            f"its training has {data.task.kind} targets {list(data.task.names)}"
         )
-    scores = scorer.score_inputs(trained.inputs)
-    report.text(
-        "Events of the training (lines) against those of this evaluation (points), by the "
-        "two-sample Kolmogorov-Smirnov test with weights; see the documentation of the training "
-        "report. A small p-value says that the scores are distributed differently."
-    )
-    rows: list[dict[str, object]] = []
-    signals = [len(task.names) - 1] if task.kind == "binary" else range(len(task.names))
-    for column, signal in enumerate(signals):
-        pairs = {}
-        for i, name in enumerate(task.names):
-            one, other = (
-                Weighted(values[truth == i, column], weights[truth == i])
-                for values, truth, weights in (
-                    (scores, trained.targets, trained.weights),
-                    (found.scores, data.targets, data.weights),
-                )
-            )
-            if one.weights.sum() > 0 and other.weights.sum() > 0:
-                pairs[name] = (one, other)
-                test = kolmogorov_smirnov(one.values, other.values, one.weights, other.weights)
-                rows.append(
-                    {
-                        "score for": task.names[signal],
-                        "of": name,
-                        "distance": test.distance,
-                        "p value": test.p_value,
-                    }
-                )
-        path = folder / f"overtraining_{column}.png"
-        label = f"score for {task.names[signal]}"
-        report.figure(plot_shapes(pairs, (0.0, 1.0), label, path, "evaluation"), label)
-        yield path
-    report.table(rows)
+    return Scored(scorer.score_inputs(data.inputs), data.targets, data.weights)
 
 
 def _speed(scorer: Scorer, inputs: JaggedInputs) -> dict[str, Any]:
