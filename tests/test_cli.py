@@ -1,3 +1,4 @@
+import csv
 import json
 import os
 import re
@@ -118,7 +119,18 @@ print([name for name in {HEAVY} if name in sys.modules])
 
 @pytest.mark.parametrize(
     "command",
-    ["", "demo", "inspect", "train", "label", "export", "evaluate", "calibrate", "explain"],
+    [
+        "",
+        "demo",
+        "inspect",
+        "train",
+        "find-rate",
+        "label",
+        "export",
+        "evaluate",
+        "calibrate",
+        "explain",
+    ],
 )
 @pytest.mark.parametrize("option", ["--help", "-h"])
 def test_help(tracksets_, command, option):
@@ -155,8 +167,10 @@ def test_train_label_evaluate(tracksets_, here):
             scores = file["Events"]["score"].array()
         assert np.allclose(scores, scorer(toy_events(n, seed)), rtol=1e-6)
 
-    done = tracksets_("evaluate", "new/m.safetensors", "train.toml", "-o", "plots")
+    more = ("--training", "train.toml", "--experiment", "ATLAS 2/3 $x_{")
+    done = tracksets_("evaluate", "new/m.safetensors", "train.toml", "-o", "plots", *more)
     assert (done.code, done.err) == (0, "")
+    assert "Overtraining</h2>" in Path("plots/report.html").read_text(encoding="utf-8")
     figures = json.loads(Path("plots/figures.json").read_text())
     assert re.search(rf"^auc +{figures['auc']:.6g} ± ", done.out, re.MULTILINE)
     assert figures["events"] == 90
@@ -237,6 +251,53 @@ def test_folds(tracksets_, here):
     assert Path("plots/loss_4.png").is_file()
 
     assert "with folds, of 4 models" in tracksets_("export", "m.safetensors").message
+
+
+def test_what_people_watch(tracksets_, here):
+    """A line per epoch, the history, a report; the model is that of a training unwatched."""
+    command = ("train", "train.toml", "-o", "m.safetensors", "--history", "h.csv", "--report", "r")
+    done = tracksets_(*command)
+    assert done.code == 0
+    assert done.out.splitlines()[1:] == ["r/report.html"]
+    lines = done.err.splitlines()
+    pattern = r"epoch {}/2 loss \S+ val \S+ AUC \S+ rate 0.001 \S+ events/s \S+ left"
+    assert len(lines) == 2
+    assert all(re.fullmatch(pattern.format(i), line) for i, line in enumerate(lines, 1))
+    scorer = load("m.safetensors")
+    assert scorer == load("model.safetensors")
+    with Path("h.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert Path("h.csv").read_bytes() == Path("r/history.csv").read_bytes()
+    for entry, row in zip(scorer.history, table, strict=True):
+        assert {name: float(row[name]) for name in entry} == pytest.approx(entry)
+    figures = json.loads(Path("r/report.json").read_text())
+    assert list(figures["overtraining"]["score for signal"]) == ["background", "signal"]
+    assert figures["auc"]["validation"] == pytest.approx(figures["validation_auc"], abs=1e-6)
+    Path("m.safetensors").unlink()
+    assert "h.csv exists already" in tracksets_(*command, "-q").message
+    assert tracksets_(*command, "-q", "--force").code == 0
+
+
+def test_find_rate(tracksets_, here):
+    command = ("find-rate", "train.toml", "-o", "new/rate.png", "--steps", "30", "--stop", "1e30")
+    done = tracksets_(*command, "-q")
+    assert (done.code, done.err) == (0, "")
+    [path, how, suggestion] = done.out.splitlines()
+    assert Path(path).read_bytes().startswith(b"\x89PNG")
+    lowest = re.fullmatch(r"the loss is lowest at (\S+) and diverges up to \S+", how)[1]
+    rate = float(suggestion.removeprefix("suggestion: learning_rate = "))
+    assert rate == pytest.approx(float(lowest) / 10, rel=0.06)
+    assert "new/rate.png exists already" in tracksets_(*command).message
+    assert "rates" in tracksets_(*command, "--force").err
+
+
+def test_tensorboard(tracksets_, here):
+    pytest.importorskip("tensorboardX", reason="tensorboardX is not installed")
+    done = tracksets_("train", "train.toml", "-o", "m.safetensors", "-q", "--tensorboard", "runs/a")
+    assert (done.code, done.err) == (0, "")
+    [path] = Path("runs/a").iterdir()
+    assert path.name.startswith("events.out.tfevents.")
+    assert b"epoch/validation_loss" in path.read_bytes()
 
 
 @pytest.mark.parametrize("mode", ["append", "friend"])
@@ -353,6 +414,12 @@ MISTAKES = {
     "output is the input": ("label model.safetensors a.root -o .", "is the input itself"),
     "model exists": ("train train.toml -o model.safetensors", "exists already.*--force"),
     "model is a folder": ("train train.toml -o in_the_way", "is a folder"),
+    "history exists": (
+        "train train.toml -o new.safetensors --history a.root -q",
+        "a.root exists already",
+    ),
+    "rates that fall": ("find-rate train.toml --start 2", "rates from 2.0 to 1.0"),
+    "report into a file": ("train train.toml -o new.safetensors --report a.root -q", "a.root"),
     "unknown format": ("export model.safetensors -o m.pt", "m.pt: expected .*.onnx"),
     "no events to check": ("export model.safetensors -o m.onnx --check c.root", "no file c.root"),
     "evaluation into a file": ("evaluate model.safetensors train.toml -o a.root", "a.root"),

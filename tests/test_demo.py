@@ -42,7 +42,8 @@ def check(folder: Path, lines: list[str], n_event: int, source: Path) -> float:
     assert len(events) == n_event
     assert np.allclose(events.score, scorer(events), rtol=1e-5)
     plots = sorted((folder / "plots").glob("*.png"))
-    assert [path.name for path in plots] == ["calibration.png", "loss.png", "roc.png", "score.png"]
+    assert {path.name for path in plots} >= {"calibration.png", "loss.png", "roc.png", "score.png"}
+    assert f"plots    {folder / 'plots' / 'report.html'}" in lines
     for path in plots:
         assert min(png_size(path)) > 300
         assert any(str(path) in line for line in lines)

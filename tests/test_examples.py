@@ -1,5 +1,6 @@
 """The examples run, and reach what they promise."""
 
+import csv
 import json
 import os
 import re
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import uproot
-from rootfiles import SAMPLE, scorer_for
+from rootfiles import SAMPLE, scorer_for, write_toy
 
 import tracksets as ts
 from tracksets.config import read_config
@@ -59,6 +60,57 @@ def test_train_from_config(tmp_path: Path) -> None:
     assert number("test AUC", printed) > 0.8
     assert (tmp_path / "out" / "b_events.safetensors").is_file()
     assert (tmp_path / "out" / "evaluation" / "roc.png").is_file()
+
+
+SMALL = """
+[data.classes.background]
+files = ["a.root"]
+[data.classes.signal]
+files = ["b.root"]
+[inputs.collections.Track]
+features = ["log(pt)"]
+[training]
+block_tracks = 500
+"""
+
+
+def search(folder: Path) -> tuple[str, str]:
+    """Search in two trials; return what is printed and the table."""
+    printed = run("search.py", "train.toml", "-o", "out", "-n", "2", "--epochs", "2", folder=folder)
+    return printed, (folder / "out" / "trials.csv").read_text()
+
+
+@pytest.fixture
+def search_folder(tmp_path: Path) -> Path:
+    pytest.importorskip("optuna", reason="optuna is not installed")
+    (tmp_path / "train.toml").write_text(SMALL)
+    for name, seed in (("a", 1), ("b", 2)):
+        write_toy(tmp_path / f"{name}.root", 200, seed=seed)
+    return tmp_path
+
+
+def test_search(search_folder: Path) -> None:
+    """Two trials; the model is trained as the better one was."""
+    printed, table = search(search_folder)
+    rows = list(csv.DictReader(table.splitlines()))
+    assert [row["state"] for row in rows] == ["COMPLETE", "COMPLETE"]
+    assert rows[0]["learning_rate"] != rows[1]["learning_rate"]
+    best = min(rows, key=lambda row: float(row["validation_loss"]))
+    found = number("best of 2: validation loss", printed)
+    assert found == pytest.approx(float(best["validation_loss"]), abs=1e-4)
+    scorer = ts.load(search_folder / "out" / "best.safetensors")
+    assert min(entry["validation_loss"] for entry in scorer.history) == float(
+        best["validation_loss"]
+    )
+    assert scorer.summary["training"]["learning_rate"] == float(best["learning_rate"])
+    assert scorer.model.phi == (int(best["width"]),) * 3
+    assert list(scorer.model.pool) == best["pool"].split()
+    assert f"learning_rate = {best['learning_rate']}" in printed
+
+
+@pytest.mark.slow
+def test_the_same_search_again(search_folder: Path) -> None:
+    assert search(search_folder) == search(search_folder)
 
 
 def test_label_files(tmp_path: Path) -> None:

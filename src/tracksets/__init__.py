@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tracksets.labelling import label
     from tracksets.network import DeepSet, Model
     from tracksets.pooling import pool, pooling_matrix
+    from tracksets.rate_finder import find_learning_rate
     from tracksets.scorer import Scorer, load
     from tracksets.settings import Training
     from tracksets.training import fit, train
@@ -32,6 +33,7 @@ _HOMES = {
     "Scorer": "scorer",
     "TracksetsError": "errors",
     "Training": "settings",
+    "find_learning_rate": "rate_finder",
     "fit": "training",
     "label": "labelling",
     "limit_threads": "devices",
@@ -54,6 +56,7 @@ __all__ = (
     "TracksetsError",
     "Training",
     "__version__",
+    "find_learning_rate",
     "fit",
     "label",
     "limit_threads",

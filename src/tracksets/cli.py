@@ -7,6 +7,12 @@ from typing import Annotated, Any, cast
 import typer
 
 from tracksets.cli_models import Vary, calibrate, explain, report_on
+from tracksets.cli_training import Config as _Config
+from tracksets.cli_training import Force as _Force
+from tracksets.cli_training import Output as _Output
+from tracksets.cli_training import Quiet as _Quiet
+from tracksets.cli_training import find_rate, train
+from tracksets.cli_training import say as _say
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -17,10 +23,6 @@ app = typer.Typer(
 )
 
 _Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A model file.")]
-_Config = Annotated[Path, typer.Argument(metavar="CONFIG", help="A TOML file.")]
-_Output = Annotated[Path, typer.Option("-o", "--output", help="Where to write.")]
-_Force = Annotated[bool, typer.Option("--force", help="Replace what exists.")]
-_Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Show no progress.")]
 
 
 app.command()(calibrate)
@@ -40,10 +42,6 @@ def main() -> None:
         if stop.code == 130:  # what typer makes of a KeyboardInterrupt
             _say("interrupted; nothing incomplete was left behind", stderr=True)
         raise
-
-
-def _say(text: str, *, stderr: bool = False) -> None:
-    typer.echo(text, err=stderr)
 
 
 def _version(show: bool) -> None:
@@ -102,43 +100,8 @@ def inspect(
         _say(describe(*files, count_nan=nan))
 
 
-@app.command()
-def train(
-    config: _Config,
-    output: _Output = Path("model.safetensors"),
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a training that was stopped or killed.")
-    ] = False,
-    force: _Force = False,
-    quiet: _Quiet = False,
-) -> None:
-    """Train a model as a configuration says, and save it."""
-    from tracksets.atomic import refuse_existing
-    from tracksets.checkpoints import discard
-    from tracksets.training import train as run
-
-    if force and resume:
-        raise typer.BadParameter("--force begins anew and --resume goes on: say one of them")
-    refuse_existing(output, force=force or resume)  # rather now than after the training
-    checkpoints = output.with_name(f"{output.name}.checkpoints")
-    if force:
-        discard(checkpoints)
-    scorer = run(config, progress=not quiet, checkpoints=checkpoints, resume=resume)
-    scorer.save(output)
-    members = scorer.summary.get("members", [scorer.summary])
-    for i, each in enumerate(members):
-        best = each["history"][each["best_epoch"] - 1]
-        losses = ", ".join(
-            f"{key} {best[key]:.4f}"
-            for key in ("loss", "validation_loss", "validation_auc")
-            if key in best
-        )
-        which = f", model {i + 1} of {len(members)}" if len(members) > 1 else ""
-        _say(f"{output}{which}: best epoch {each['best_epoch']}, {losses}")
-    if scorer.summary.get("stopped"):
-        _say(f"stopped early; to go on: tracksets train {config} -o {output} --resume", stderr=True)
-    else:
-        discard(checkpoints)
+app.command()(train)
+app.command()(find_rate)
 
 
 @app.command()
@@ -279,11 +242,20 @@ def evaluate(
     config: _Config,
     output: _Output = Path("evaluation"),
     vary: Vary = None,
+    training: Annotated[
+        Path | None,
+        typer.Option(metavar="CONFIG", help="That of the training: compare with its events too."),
+    ] = None,
+    experiment: Annotated[
+        str, typer.Option(metavar="TEXT", help="Stands above every plot: 'CMS Preliminary'.")
+    ] = "",
 ) -> None:
-    """Compare scores with the truth: figures of merit and plots."""
+    """Compare scores with the truth: a report, figures of merit and plots."""
     from tracksets.evaluation import evaluate as run
+    from tracksets.plots import experiment_label
 
-    result = run(model, config, output, vary or ())
+    with experiment_label(experiment):
+        result = run(model, config, output, vary or (), training)
     _say(result.table)
     for path in result.outputs:
         _say(str(path))

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from tracksets.blocks import Shape
 from tracksets.calibrating import calibrate_inputs
 from tracksets.calibration import refuse_uncalibratable
+from tracksets.callbacks import Callback, Callbacks
 from tracksets.checkpoints import Checkpoints
 from tracksets.errors import ConfigError, DataError, StoppedError
 from tracksets.features import JaggedInputs
@@ -31,7 +33,10 @@ from tracksets.splitting import Member, Splitting
 from tracksets.stores import Indices, Store
 from tracksets.targets import Task
 
-__all__ = ("fit_inputs",)
+__all__ = ("first_problem", "fit_inputs")
+
+_TIMES = ("seconds", "events_per_second")
+"""Entries of the history that no two trainings have in common."""
 
 
 def fit_inputs(
@@ -45,47 +50,79 @@ def fit_inputs(
     progress: bool = True,
     checkpoints: str | os.PathLike[str] | None = None,
     columns: Mapping[str, NDArray[Any]] | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Scorer:
     """Train on flat inputs; see `fit`. `columns` has the values of `training.expressions`."""
     model, training = model or Model(), training or Training()
-    for option in ("label_smoothing", "calibration"):
-        if getattr(training, option) and task.kind == "regression":
-            raise ConfigError(f"{option} is for classes, not for a regression")
-    sample = Sample(
-        store, task.learnable(targets), _weights(weights, len(targets)).astype(np.float32)
-    )
-    splitting = Splitting.of(len(targets), training, columns or {})
+    sample, splitting = _split(store, targets, task, weights, training, columns)
     unseen = splitting.unseen() if training.calibration else np.empty(0, np.int64)
     if training.calibration:  # rather now than after the training
         refuse_uncalibratable(task, np.asarray(targets[unseen]), sample.weights[unseen])
+    make = partial(Scorer, inputs, model, task, shape=Shape.for_multiplicities(store.counts))
+    several = splitting.n_member > 1
     done: list[tuple[Member, Fitted]] = []
     with asked_to_stop() as stop:
         for member in splitting.members():
             folder = None if checkpoints is None else Path(checkpoints) / member.folder
             problem = _problem(sample, member, task, inputs, model)
-            done.append((member, _fit_member(problem, member, inputs, progress, folder, stop)))
-            if done[-1][1].stopped and len(done) < splitting.n_member:
+            own = [each.for_member(member.folder) for each in callbacks] if several else callbacks
+            fitted = _fit_member(problem, member, inputs, progress, folder, own, stop)
+            done.append((member, fitted))
+            if fitted.stopped and len(done) < splitting.n_member:
                 how = "--resume (resume=True)" if folder else "checkpoints, next time"
                 raise StoppedError(
                     f"stopped at {member.name}, and all are needed to score. Go on with {how}"
                 )
+            if several:
+                summary = _summary(member.training, done[-1:])
+                Callbacks(own).on_end(make(arrays=fitted.arrays, summary=summary), problem)
     every = [fitted.arrays for _, fitted in done]
-    several = {name: np.stack([arrays[name] for arrays in every]) for name in every[0]}
-    scorer = Scorer(
-        inputs=inputs,
-        model=model,
-        task=task,
-        arrays=several if len(done) > 1 else every[0],
-        shape=Shape.for_multiplicities(store.counts),
+    stacks = {name: np.stack([arrays[name] for arrays in every]) for name in every[0]}
+    scorer = make(
+        arrays=stacks if several else every[0],
         summary=_summary(training, done),
         n_member=len(done),
         folds=splitting.folds,
     )
-    if training.calibration is None:
-        return scorer
-    parts = _with_folds(store, unseen, splitting)
-    weight = sample.weights[unseen].astype(np.float64)
-    return calibrate_inputs(scorer, parts, targets[unseen], weight, training.calibration).scorer
+    if training.calibration:
+        held_out = _with_folds(store, unseen, splitting)
+        weight = sample.weights[unseen].astype(np.float64)
+        what = (held_out, targets[unseen], weight, training.calibration)
+        scorer = calibrate_inputs(scorer, *what).scorer
+    if not several:
+        Callbacks(callbacks).on_end(scorer, problem)
+    return scorer
+
+
+def first_problem(
+    store: Store,
+    targets: NDArray[Any],
+    task: Task,
+    inputs: Inputs,
+    weights: Any,
+    model: Model,
+    training: Training,
+    columns: Mapping[str, NDArray[Any]],
+) -> Problem:
+    """Return what the first model is trained on, or the only one; see `fit_inputs`."""
+    sample, splitting = _split(store, targets, task, weights, training, columns)
+    return _problem(sample, next(splitting.members()), task, inputs, model)
+
+
+def _split(
+    store: Store,
+    targets: NDArray[Any],
+    task: Task,
+    weights: Any,
+    training: Training,
+    columns: Mapping[str, NDArray[Any]] | None,
+) -> tuple[Sample, Splitting]:
+    for option in ("label_smoothing", "calibration"):
+        if getattr(training, option) and task.kind == "regression":
+            raise ConfigError(f"{option} is for classes, not for a regression")
+    weights = _weights(weights, len(targets)).astype(np.float32)
+    sample = Sample(store, task.learnable(targets), weights)
+    return sample, Splitting.of(len(targets), training, columns or {})
 
 
 def _with_folds(store: Store, events: Indices, splitting: Splitting) -> Iterator[JaggedInputs]:
@@ -131,17 +168,19 @@ def _fit_member(
     inputs: Inputs,
     progress: bool,
     folder: Path | None,
+    callbacks: Sequence[Callback],
     stop: Callable[[], bool],
 ) -> Fitted:
     training = member.training
     with ExitStack() as stack:
-        on_epoch = stack.enter_context(epochs_bar(training.epochs, progress, member.name))
+        bar = epochs_bar(training.epochs, problem.sample.n_event, progress, member.name)
+        told = stack.enter_context(Callbacks([*callbacks, stack.enter_context(bar)]))
         keeper = None
         if folder is not None:
             mark = _fingerprint(problem, inputs, training)
             keeper = Checkpoints(folder, mark, training.checkpoint_minutes)
             stack.enter_context(keeper)
-        return fit_network(problem, training, on_epoch, keeper, stop)
+        return fit_network(problem, training, told.on_epoch, keeper, stop, told.on_step)
 
 
 def _summary(training: Training, done: Sequence[tuple[Member, Fitted]]) -> dict[str, Any]:
@@ -151,7 +190,7 @@ def _summary(training: Training, done: Sequence[tuple[Member, Fitted]]) -> dict[
             "events": {"training": len(member.chosen), "validation": len(member.held_out)},
             "best_epoch": fitted.best_epoch,
             "history": [
-                {key: value for key, value in entry.items() if key != "seconds"}
+                {key: value for key, value in entry.items() if key not in _TIMES}
                 for entry in fitted.history
             ],
             **({} if member.fold is None else {"fold": member.fold}),

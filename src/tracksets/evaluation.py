@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracksets.atomic import appearing
+from tracksets.bands import Band, roc_band
 from tracksets.comparisons import confusion, mean_reliability, reliability
 from tracksets.config import Config, read_config
 from tracksets.datasets import Dataset, read_dataset, refuse_other_task
 from tracksets.errors import DataError, FileError
+from tracksets.evaluation_report import Evaluated, write_evaluation_report
 from tracksets.figures import (
     as_table,
     changes,
@@ -24,13 +26,7 @@ from tracksets.figures import (
     regression_figures,
 )
 from tracksets.metrics import roc
-from tracksets.plots import (
-    plot_history,
-    plot_prediction,
-    plot_reliability,
-    plot_roc,
-    plot_scores,
-)
+from tracksets.plots import plot_prediction, plot_reliability, plot_roc, plot_scores
 from tracksets.scorer import Scorer, load
 from tracksets.targets import Task
 from tracksets.variations import named_variations
@@ -68,6 +64,7 @@ def evaluate(
     config: Config | str | os.PathLike[str],
     output: str | os.PathLike[str],
     vary: Sequence[str] = (),
+    training: Config | str | os.PathLike[str] | None = None,
 ) -> Evaluation:
     """Score events with known truth and write figures of merit and plots.
 
@@ -79,11 +76,14 @@ def evaluate(
         A configuration, or the name of a TOML file; its `[data]` says which events and what is
         true of them. Classes are matched by their order.
     output
-        A folder for `figures.json` and the plots; files of these names are replaced.
+        A folder for `report.html`, `figures.json` and the plots; files of these names are replaced.
     vary
         Assignments to branches, `Track_pt *= 1.02` or `up: Track_pt *= 1.02`: the events are scored
         again with each of them. What is true of the events, their weights and the selection of
         events stay.
+    training
+        The configuration that the model was trained with, to compare the scores of its events with
+        those of the others in the report.
 
     Returns
     -------
@@ -102,6 +102,8 @@ def evaluate(
     scorer = model if isinstance(model, Scorer) else load(model)
     config = config if isinstance(config, Config) else read_config(config)
     shifts = named_variations(vary)
+    if training is not None and not isinstance(training, Config):
+        training = read_config(training)
     folder = Path(output)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -109,11 +111,16 @@ def evaluate(
         raise FileError(f"cannot write to the folder {folder}: {error.strerror}") from error
     memory, fold = config.training.memory_gb * 1e9, scorer.fold_expression
     with read_dataset(config, scorer.inputs, memory, [*filter(None, [fold])]) as data:
-        return _evaluate(scorer, config, data, shifts, folder)
+        return _evaluate(scorer, config, data, shifts, folder, training)
 
 
 def _evaluate(
-    scorer: Scorer, config: Config, data: Dataset, shifts: Mapping[str, str], folder: Path
+    scorer: Scorer,
+    config: Config,
+    data: Dataset,
+    shifts: Mapping[str, str],
+    folder: Path,
+    training: Config | None,
 ) -> Evaluation:
     task = scorer.task
     refuse_other_task(task, data.task)
@@ -125,7 +132,9 @@ def _evaluate(
         figures |= regression_figures(task, truth, scores, data.weights)
         tables = [as_table(figures)]
         outputs = _plot_regression(task, truth, scores, folder)
+        bands: dict[str, Band] = {}
     else:
+        bands = _bands(task, data.targets, scores, data.weights)
         figures |= class_figures(task, data.targets, scores, data.weights)
         figures |= _uncalibrated(scorer, data)
         matrix = confusion(data.targets, scores, data.weights)
@@ -133,17 +142,14 @@ def _evaluate(
             as_table(figures),
             confusion_table(task, data.targets, scores, data.weights),
         ]
-        outputs = _plot_classes(task, data.targets, scores, data.weights, folder)
+        outputs = _plot_classes(task, data.targets, scores, data.weights, folder, bands)
     variations = {}
     for name, text in shifts.items():
         found = _varied(scorer, config, data, scores, text)
         variations[name] = {"text": text, **found}
         tables.append(f"{name}: {text}\n{as_table(found)}")
-    members = scorer.summary.get("members", [scorer.summary])
-    for i, each in enumerate(members):
-        if each.get("history"):
-            name = f"loss_{i + 1}.png" if len(members) > 1 else "loss.png"
-            outputs.append(plot_history(each["history"], folder / name))
+    evaluated = Evaluated(scorer, config, data, scores, figures, outputs, bands)
+    outputs = [*write_evaluation_report(evaluated, folder, training), *outputs]
     result = Evaluation(
         figures,
         (folder / "figures.json", *outputs),
@@ -192,12 +198,28 @@ def _varied(
     return changes(scorer.task, data.targets, scores, others, data.weights)
 
 
+def _bands(
+    task: Task,
+    classes: NDArray[np.int64],
+    scores: NDArray[np.float32],
+    weights: NDArray[np.float64],
+) -> dict[str, Band]:
+    signals = [len(task.names) - 1] if task.kind == "binary" else range(len(task.names))
+    at = np.linspace(0.01, 1, 100)
+    return {
+        task.names[i]: roc_band(classes == i, scores[:, column], weights, at)
+        for column, i in enumerate(signals)
+        if weights[classes == i].sum() > 0 and weights[classes != i].sum() > 0
+    }
+
+
 def _plot_classes(
     task: Task,
     classes: NDArray[np.int64],
     scores: NDArray[np.float32],
     weights: NDArray[np.float64],
     folder: Path,
+    bands: Mapping[str, Band],
 ) -> list[Path]:
     """Compare each class with all others; of two classes, the last one with the first."""
     outputs, curves, reliabilities = [], {}, {}
@@ -209,7 +231,7 @@ def _plot_classes(
         outputs.append(
             plot_scores(scores[:, column], classes, weights, task.names, f"score for {name}", file)
         )
-    outputs.append(plot_roc(curves, folder / "roc.png"))
+    outputs.append(plot_roc(curves, folder / "roc.png", bands))
     outputs.append(plot_reliability(reliabilities, folder / "calibration.png"))
     return outputs
 

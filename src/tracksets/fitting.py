@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
 from tracksets.blocks import Shape
+from tracksets.callbacks import Entry, Step
 from tracksets.checkpoints import Checkpoints
 from tracksets.compiling import compiled
 from tracksets.errors import DataError, NonFiniteError
@@ -26,9 +27,9 @@ from tracksets.settings import Training
 from tracksets.sharding import on_all, share, shared_out, to_host
 from tracksets.steps import State, Steps, compiled_steps
 from tracksets.targets import Task
-from tracksets.watching import IN_FLIGHT, REMEDY, Entry, Progress, Watch
+from tracksets.watching import IN_FLIGHT, REMEDY, Progress, Watch
 
-__all__ = ("Fitted", "Problem", "fit_network")
+__all__ = ("Fitted", "Problem", "fit_network", "started")
 
 _AHEAD = 3
 """Stacks of blocks that are packed before they are needed."""
@@ -68,8 +69,8 @@ class Fitted:
     arrays
         By name: every array of the network.
     history
-        One entry per epoch: `epoch`, `loss`, `validation_loss`, `validation_auc`,
-        `learning_rate` of its last step, `seconds`.
+        One entry per epoch: `epoch`, `loss`, `validation_loss`, `validation_auc`; number and
+        `learning_rate` of its last `step`; `seconds`, and training `events_per_second`.
     best_epoch
         The epoch that the parameters are from, counted from 1.
     stopped
@@ -88,6 +89,7 @@ def fit_network(
     on_epoch: Callable[[Entry], None] = lambda _entry: None,
     checkpoints: Checkpoints | None = None,
     stop: Callable[[], bool] = lambda: False,
+    on_step: Callable[[Step], None] = lambda _step: None,
 ) -> Fitted:
     """Train a network.
 
@@ -109,32 +111,43 @@ def fit_network(
         Where to go on, if there is something, and where to keep the state.
     stop
         Asked after each epoch whether to stop there.
+    on_step
+        Called with each step once its loss is known.
 
     Raises
     ------
     NonFiniteError
         If the loss or a gradient becomes NaN or infinite.
     """
-    return _Fit(problem, training, checkpoints).run(on_epoch, stop)
+    return _Fit(problem, training, checkpoints, on_step).run(on_epoch, stop)
+
+
+def started(problem: Problem, training: Training) -> tuple[Steps, State, Any]:
+    """Return the compiled functions, the state before the first step, and what no step changes."""
+    functions = compiled(problem.architecture)
+    network = functions.new(training.seed)
+    for name, constants in problem.scaling[0].items():
+        network.scaling[name].set(constants)
+    network.event_scaling.set(problem.scaling[1])
+    params, rest = nnx.state(network, nnx.Param, ...)
+    steps = compiled_steps(problem.architecture, problem.task, training)
+    return steps, on_all(steps.start(params)), on_all(rest)
 
 
 class _Fit:
     """A training under way."""
 
     def __init__(
-        self, problem: Problem, training: Training, checkpoints: Checkpoints | None
+        self,
+        problem: Problem,
+        training: Training,
+        checkpoints: Checkpoints | None,
+        on_step: Callable[[Step], None],
     ) -> None:
         self.problem, self.training, self.checkpoints = problem, training, checkpoints
-        functions = compiled(problem.architecture)
-        network = functions.new(training.seed)
-        for name, constants in problem.scaling[0].items():
-            network.scaling[name].set(constants)
-        network.event_scaling.set(problem.scaling[1])
-        params, rest = nnx.state(network, nnx.Param, ...)
-        self.rest = on_all(rest)
-        self.steps: Steps = compiled_steps(problem.architecture, problem.task, training)
-        self.state: State = on_all(self.steps.start(params))
-        self.best = to_host(params)
+        self.on_step = on_step
+        self.steps, self.state, self.rest = started(problem, training)
+        self.best = to_host(self.state.params)
         self.progress = Progress()
         sample = problem.sample
         self.n_block, self.n_slot = share(training.blocks_per_step)
@@ -165,11 +178,12 @@ class _Fit:
         """Train and validate; also say whether that was the last epoch."""
         progress, training = self.progress, self.training
         begin = time.perf_counter()
-        self._train()
+        speed = self._train() / (time.perf_counter() - begin)
         rate = float(self._rate(progress.step - 1))
         entry = {"epoch": float(progress.epoch), "loss": self._mean_loss()}
         entry |= self._validate()
-        entry |= {"learning_rate": rate, "seconds": time.perf_counter() - begin}
+        entry |= {"step": float(progress.step), "learning_rate": rate}
+        entry |= {"seconds": time.perf_counter() - begin, "events_per_second": speed}
         progress.history.append(entry)
         self._compare(entry)
         waited = progress.epoch - progress.best_epoch
@@ -195,28 +209,32 @@ class _Fit:
         rate: np.float32 = self.rates[min(step, len(self.rates) - 1)]
         return rate
 
-    def _train(self) -> None:
-        """Make the steps of an epoch that are yet to be made."""
+    def _train(self) -> int:
+        """Make the steps of an epoch that are yet to be made; return how many events they had."""
         progress = self.progress
         # All random numbers follow from the seed and from where the training stands.
         random = np.random.default_rng([self.training.seed, 1, progress.epoch])
         problem = self.problem
         made = len(progress.losses)
         batches = problem.sample.shuffled(problem.shape, random, made * self.n_block)
-        watch = Watch(problem.architecture, problem.scaling, problem.features, progress)
+        watch = Watch(
+            problem.architecture, problem.scaling, problem.features, progress, self.on_step
+        )
         with closing(ahead(stacked(batches, self.n_block, self.n_slot), _AHEAD)) as stacks:
             for stack in stacks:
                 seed = np.asarray([self.training.seed, progress.step], np.uint32)
                 weighted = stack._replace(weights=stack.weights * self.norm)
+                rate = self._rate(progress.step)
                 self.state, loss, largest = self.steps.step(
-                    self.state, self.rest, shared_out(weighted), self._rate(progress.step), seed
+                    self.state, self.rest, shared_out(weighted), rate, seed
                 )
                 progress.step += 1
-                watch.add(stack, loss, largest)
+                watch.add(stack, loss, largest, float(rate))
                 if self.checkpoints and self.checkpoints.due:
                     watch.finish()  # what is saved is known to be good
                     self._save()
             watch.finish()
+        return watch.events
 
     def _mean_loss(self) -> float:
         total = self.problem.sample.total * float(self.norm)

@@ -1,17 +1,30 @@
 """Curves and scores in, pictures out, in the style of mplhep."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tracksets.bands import Band
 from tracksets.comparisons import Reliability
 from tracksets.errors import MissingExtraError
 from tracksets.metrics import Roc
 
-__all__ = ("plot_history", "plot_prediction", "plot_reliability", "plot_roc", "plot_scores")
+__all__ = (
+    "experiment_label",
+    "plot_history",
+    "plot_prediction",
+    "plot_reliability",
+    "plot_roc",
+    "plot_scores",
+)
+
+
+_EXPERIMENT = ContextVar("experiment", default="")
 
 
 def _pyplot() -> Any:
@@ -29,14 +42,31 @@ def _pyplot() -> Any:
     return plt
 
 
+@contextmanager
+def experiment_label(text: str) -> Iterator[None]:
+    """Put a text above every picture that is drawn within: `CMS Preliminary`."""
+    token = _EXPERIMENT.set(text)
+    try:
+        yield
+    finally:
+        _EXPERIMENT.reset(token)
+
+
 def _save(plt: Any, figure: Any, path: Path) -> Path:
+    """Write a PNG file, and a PDF beside it; the same picture gives the same files."""
+    # As text alone: what looks like a formula may be none.
+    title = {"loc": "left", "fontweight": "bold", "parse_math": False}
+    figure.axes[0].set_title(_EXPERIMENT.get(), **title)
     figure.tight_layout()
     figure.savefig(path)
+    figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
     plt.close(figure)
     return path
 
 
-def plot_history(history: Sequence[Mapping[str, float]], path: Path) -> Path:
+def plot_history(
+    history: Sequence[Mapping[str, float]], path: Path, best_epoch: int | None = None
+) -> Path:
     """Draw training and validation loss by epoch."""
     plt = _pyplot()
     figure, axes = plt.subplots()
@@ -44,16 +74,23 @@ def plot_history(history: Sequence[Mapping[str, float]], path: Path) -> Path:
     axes.plot(epochs, [entry["loss"] for entry in history], label="training")
     if "validation_loss" in history[0]:
         axes.plot(epochs, [entry["validation_loss"] for entry in history], label="validation")
+    if best_epoch is not None:
+        axes.axvline(best_epoch, color="gray", linestyle=":", label="best epoch")
     axes.set_xlabel("epoch")
     axes.set_ylabel("loss")
     axes.legend()
     return _save(plt, figure, path)
 
 
-def plot_roc(curves: Mapping[str, Roc], path: Path) -> Path:
+def plot_roc(
+    curves: Mapping[str, Roc], path: Path, bands: Mapping[str, Band] | None = None
+) -> Path:
     """Draw background efficiency over signal efficiency, one curve per signal class."""
     plt = _pyplot()
     figure, axes = plt.subplots()
+    for name, band in (bands or {}).items():
+        color = f"C{list(curves).index(name)}"
+        axes.fill_between(band.signal, band.low, band.high, color=color, alpha=0.25, linewidth=0)
     for name, each in curves.items():
         axes.plot(each.signal, each.background, label=f"{name}, AUC {each.auc:.4f}")
     axes.set_yscale("log")

@@ -77,6 +77,11 @@ class Trained:
         return Architecture.of(self.model, self.inputs, self.task.outputs)
 
     @property
+    def history(self) -> list[dict[str, float]]:
+        """Losses and metrics of every epoch of the training; of several models, see `members`."""
+        return [dict(entry) for entry in self.summary.get("history", ())]
+
+    @property
     def _decisive(self) -> Sequence[Configuration | None]:
         return self.inputs, self.model, self.task, self.folds, self.calibration
 

@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import awkward as ak
+from numpy.typing import NDArray
 
+from tracksets.callbacks import Callback
 from tracksets.checkpoints import refuse_earlier
 from tracksets.config import Config, read_config
 from tracksets.datasets import read_dataset
@@ -18,9 +20,9 @@ from tracksets.network import Model
 from tracksets.scorer import Scorer
 from tracksets.settings import Training
 from tracksets.stores import InMemory
-from tracksets.targets import task_of
+from tracksets.targets import Task, task_of
 
-__all__ = ("fit", "train")
+__all__ = ("Flat", "fit", "flattened", "train")
 
 
 def fit(
@@ -35,6 +37,7 @@ def fit(
     progress: bool = True,
     checkpoints: str | os.PathLike[str] | None = None,
     resume: bool = False,
+    callbacks: Sequence[Callback] = (),
 ) -> Scorer:
     """Train a Deep Set on events in memory.
 
@@ -58,6 +61,8 @@ def fit(
         A folder for the state of the training; without one, nothing is kept of it.
     resume
         Whether to go on from there. The result is the same as without the interruption.
+    callbacks
+        Who else is told of each step and epoch: `callbacks.HistoryFile("history.csv")`.
 
     Returns
     -------
@@ -78,18 +83,38 @@ def fit(
     StoppedError
         If Ctrl-C was pressed before the last one of several models.
     """
+    if checkpoints is not None and not resume:
+        refuse_earlier(checkpoints)
+    flat = flattened(events, targets, inputs, names, training)
+    settings = (weights, model, training, progress, checkpoints, flat.columns, callbacks)
+    return fit_inputs(flat.store, flat.targets, flat.task, inputs, *settings)
+
+
+class Flat(NamedTuple):
+    """Events in memory, with what there is to learn."""
+
+    store: InMemory
+    targets: NDArray[Any]
+    task: Task
+    columns: dict[str, NDArray[Any]]
+
+
+def flattened(
+    events: ak.Array,
+    targets: Any,
+    inputs: Inputs,
+    names: Sequence[str],
+    training: Training | None,
+) -> Flat:
+    """Make events flat inputs, and find out what there is to learn; see `fit`."""
     if not isinstance(events, ak.Array):
         raise DataError(f"events must be an awkward array, not {type(events).__name__}")
     if not isinstance(inputs, Inputs):
         raise ConfigError(f"inputs must be ts.Inputs(collections=...), not {type(inputs).__name__}")
-    if checkpoints is not None and not resume:
-        refuse_earlier(checkpoints)
     task, values = task_of(targets, len(events), names)
     columns = Columns(events)
-    store = InMemory(jagged_inputs(columns, inputs))
     others = {text: event_values(text, columns) for text in (training or Training()).expressions}
-    settings = (weights, model, training, progress, checkpoints, others)
-    return fit_inputs(store, values, task, inputs, *settings)
+    return Flat(InMemory(jagged_inputs(columns, inputs)), values, task, others)
 
 
 def train(
@@ -98,6 +123,7 @@ def train(
     progress: bool = True,
     checkpoints: str | os.PathLike[str] | None = None,
     resume: bool = False,
+    callbacks: Sequence[Callback] = (),
 ) -> Scorer:
     """Train a Deep Set on files.
 
@@ -105,7 +131,7 @@ def train(
     ----------
     config
         A configuration, or the name of a TOML file with one.
-    progress, checkpoints, resume
+    progress, checkpoints, resume, callbacks
         As in `fit`.
 
     Returns
@@ -141,4 +167,5 @@ def train(
             progress,
             checkpoints,
             data.columns,
+            callbacks,
         )

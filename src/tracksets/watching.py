@@ -1,7 +1,7 @@
 """Steps under way in, their losses out; what is not finite stops the training and is explained."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,19 +9,18 @@ from flax import nnx
 from jaxtyping import Array
 from numpy.typing import NDArray
 
+from tracksets.callbacks import Entry, Step
 from tracksets.compiling import compiled
 from tracksets.errors import NonFiniteError
 from tracksets.network import Architecture
 from tracksets.samples import Batch
 from tracksets.scaling import Scaling
 
-__all__ = ("IN_FLIGHT", "REMEDY", "Entry", "Progress", "Watch")
+__all__ = ("IN_FLIGHT", "REMEDY", "Progress", "Watch")
 
 IN_FLIGHT = 4
 """Steps that may wait in JAX's queue; more only hold memory."""
 REMEDY = "lower the learning rate, clip_gradient, or clip extreme features"
-
-Entry = dict[str, float]
 
 
 @dataclass
@@ -62,6 +61,13 @@ class Watch:
         Of the network, to say what is largest where something is not finite.
     progress
         Where the losses go.
+    on_step
+        Called with each step when its loss is known.
+
+    Attributes
+    ----------
+    events
+        In the steps that are known.
 
     Raises
     ------
@@ -75,14 +81,17 @@ class Watch:
         scaling: tuple[Mapping[str, Scaling], Scaling],
         features: Mapping[str, Sequence[str]],
         progress: Progress,
+        on_step: Callable[[Step], None] = lambda _step: None,
     ) -> None:
         self.architecture, self.scaling = architecture, scaling
         self.features, self.progress = features, progress
-        self.waiting: deque[tuple[Batch, Array, Array]] = deque()
+        self.on_step = on_step
+        self.events = 0
+        self.waiting: deque[tuple[Batch, Array, Array, float]] = deque()
 
-    def add(self, stack: Batch, loss: Array, largest: Array) -> None:
+    def add(self, stack: Batch, loss: Array, largest: Array, rate: float = 0.0) -> None:
         """Take a step whose result is yet to come."""
-        self.waiting.append((stack, loss, largest))
+        self.waiting.append((stack, loss, largest, rate))
         if len(self.waiting) > IN_FLIGHT:
             self._fetch()
 
@@ -92,11 +101,16 @@ class Watch:
             self._fetch()
 
     def _fetch(self) -> None:
-        stack, loss, largest = self.waiting.popleft()
+        stack, loss, largest, rate = self.waiting.popleft()
         value, gradients = float(loss), np.asarray(largest)
         if not (np.isfinite(value) and np.isfinite(gradients).all()):
             self._stop(stack, value, gradients)
-        self.progress.losses.append(value)
+        progress = self.progress
+        progress.losses.append(value)
+        n_event = int(np.count_nonzero(stack.block.mask))
+        self.events += n_event
+        step = progress.step - len(self.waiting)
+        self.on_step(Step(step, progress.epoch, n_event, value, rate))
 
     def _stop(self, stack: Batch, loss: float, largest: NDArray[np.float32]) -> None:
         progress = self.progress
