@@ -93,21 +93,44 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a training that was stopped or killed.")
     ] = False,
+    distributed: Annotated[
+        bool,
+        typer.Option("--distributed", help="Be one of the processes that SLURM or MPI started."),
+    ] = False,
+    coordinator: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Or say where the first one is,")
+    ] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="how many there are,")] = None,
+    process: Annotated[int | None, typer.Option(min=0, help="and which one this is.")] = None,
     force: _Force = False,
     quiet: _Quiet = False,
 ) -> None:
     """Train a model as a configuration says, and save it."""
-    from tracksets.atomic import refuse_existing
-    from tracksets.checkpoints import discard
-    from tracksets.training import train as run
-
     if force and resume:
         raise typer.BadParameter("--force begins anew and --resume goes on: say one of them")
+    place = (coordinator, processes, process)
+    if distributed or place != (None, None, None):
+        from tracksets.processes import joined
+
+        with joined(*place):
+            _train(config, output, resume=resume, force=force, quiet=quiet)
+    else:
+        _train(config, output, resume=resume, force=force, quiet=quiet)
+
+
+def _train(config: Path, output: Path, *, resume: bool, force: bool, quiet: bool) -> None:
+    from tracksets.atomic import refuse_existing
+    from tracksets.checkpoints import discard
+    from tracksets.processes import is_first
+    from tracksets.training import train as run
+
     refuse_existing(output, force=force or resume)  # rather now than after the training
     checkpoints = output.with_name(f"{output.name}.checkpoints")
-    if force:
+    if force and is_first():
         discard(checkpoints)
     scorer = run(config, progress=not quiet, checkpoints=checkpoints, resume=resume)
+    if not is_first():
+        return
     scorer.save(output)
     best = scorer.summary["history"][scorer.summary["best_epoch"] - 1]
     losses = ", ".join(

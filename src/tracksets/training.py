@@ -23,11 +23,13 @@ from tracksets.fitting import Problem, fit_network
 from tracksets.inputs import Inputs, feature_names
 from tracksets.interrupts import asked_to_stop
 from tracksets.network import Architecture, Model
+from tracksets.processes import is_first, meet, refuse_different
 from tracksets.progress import epochs_bar
 from tracksets.samples import InMemory, Sample
 from tracksets.scaling import scalings
 from tracksets.scorer import Scorer
 from tracksets.settings import Training
+from tracksets.sharding import share
 from tracksets.targets import Task, task_of
 
 __all__ = ("fit", "fit_inputs", "split", "train")
@@ -90,6 +92,7 @@ def fit(
         raise DataError(f"events must be an awkward array, not {type(events).__name__}")
     if not isinstance(inputs, Inputs):
         raise ConfigError(f"inputs must be ts.Inputs(collections=...), not {type(inputs).__name__}")
+    meet()
     if checkpoints is not None and not resume:
         refuse_earlier(checkpoints)
     task, values = task_of(targets, len(events), names)
@@ -127,6 +130,7 @@ def train(
     DataError
         If a branch holds what the inputs cannot take.
     """
+    meet()
     if checkpoints is not None and not resume:
         refuse_earlier(checkpoints)
     if not isinstance(config, Config):
@@ -199,11 +203,12 @@ def fit_inputs(
         },
     )
     with ExitStack() as stack:
-        on_epoch = stack.enter_context(epochs_bar(training.epochs, progress))
+        on_epoch = stack.enter_context(epochs_bar(training.epochs, progress and is_first()))
         stop = stack.enter_context(asked_to_stop())
+        mark = _fingerprint(problem, inputs, training)
+        refuse_different(mark, "data or settings")
         keeper = None
         if checkpoints is not None:
-            mark = _fingerprint(problem, inputs, training)
             keeper = Checkpoints(Path(checkpoints), mark, training.checkpoint_minutes)
             stack.enter_context(keeper)
         fitted = fit_network(problem, training, on_epoch, keeper, stop)
@@ -230,7 +235,8 @@ def fit_inputs(
 def _fingerprint(problem: Problem, inputs: Inputs, training: Training) -> str:
     """Hash what decides the result of a training, but for the features' values."""
     digest = hashlib.sha256()
-    settings = training.model_copy(update={"checkpoint_minutes": 0.0})
+    n_block, _ = share(training.blocks_per_step)
+    settings = training.model_copy(update={"checkpoint_minutes": 0.0, "blocks_per_step": n_block})
     for part in (problem.architecture, problem.task, inputs, settings):
         digest.update(part.model_dump_json().encode())
     sample = problem.sample.sample
