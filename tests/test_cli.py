@@ -12,6 +12,7 @@ import awkward as ak
 import numpy as np
 import pytest
 import uproot
+from helpers import make_scorer
 from rootfiles import toy_events, write_toy
 
 import tracksets
@@ -115,6 +116,20 @@ except SystemExit as stop:
 print([name for name in {HEAVY} if name in sys.modules])
 """
     assert python(code).splitlines()[-1] == "[]"
+
+
+def test_a_first_score_imports_what_it_needs(tmp_path):
+    make_scorer().save(tmp_path / "model.safetensors")
+    code = f"""
+import sys
+import tracksets
+from helpers import make_events
+tracksets.load({str(tmp_path / "model.safetensors")!r})(make_events(9))
+print([name for name in ("scipy", "uproot", "vector", "orbax", "typer") if name in sys.modules])
+"""
+    assert (
+        python(f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n{code}") == "[]\n"
+    )
 
 
 @pytest.mark.parametrize(

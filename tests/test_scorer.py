@@ -1,4 +1,5 @@
 import pickle
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -6,10 +7,22 @@ import awkward as ak
 import numpy as np
 import pytest
 import uproot
-from helpers import BINARY, CLASSES, INPUTS, as_records, deep_set, make_events, make_scorer
+from helpers import (
+    BINARY,
+    CLASSES,
+    INPUTS,
+    MODEL,
+    as_records,
+    deep_set,
+    flat_inputs,
+    make_events,
+    make_scorer,
+    random_arrays,
+)
 from layouts import LAYOUTS
 
 from tracksets import scorer as scorer_module
+from tracksets.blocks import Shape
 from tracksets.compiling import compiled
 from tracksets.errors import DataError, NonFiniteError
 from tracksets.features import jagged_inputs
@@ -156,6 +169,43 @@ def test_assignment_and_input_unchanged():
         events["score"] = scores
         np.testing.assert_array_equal(events.score, SCORES)
         np.testing.assert_array_equal(SCORER(events), SCORES)
+
+
+def test_at_most_three_compilations():
+    """For arrays of any lengths one; two more for events of up to 4 and 16 times a block."""
+    blank = replace(SCORER, model=MODEL.model_copy(update={"rho": (7,)}), arrays={})
+    scorer = replace(blank, arrays=random_arrays(blank.architecture))
+    functions = compiled(scorer.architecture)
+    random = np.random.default_rng(0)
+
+    def score(tracks, jets):
+        inputs = flat_inputs({"Track": tracks, "Jet": jets}, scorer.inputs.widths)
+        assert len(scorer.score_inputs(inputs)) == len(tracks)
+
+    for n in (0, 1, 2, 15, 16, 17, 64, 3, 0, 100, 7):
+        score(random.integers(0, 65, n), random.integers(0, 33, n))
+        assert functions.traces <= 1
+    assert functions.traces == 1
+    for largest, expected in ((65, 2), (256, 2), (257, 3), (1024, 3), (64, 3), (100, 3)):
+        score([3, largest, 0], [0, 1, 33])
+        assert functions.traces == expected
+
+
+def test_memory_does_not_grow_with_the_array(monkeypatch):
+    """But for the scores and a few integers per event; flat inputs would be 500 bytes each."""
+    monkeypatch.setattr("tracksets.scorer._WINDOW_TRACKS", 4096)
+    scorer = replace(SCORER, shape=Shape({"Track": 2048, "Jet": 512}, 128))
+
+    def peak(n_event):
+        events = make_events(n_event, mean=40)
+        scorer(events)
+        tracemalloc.start()
+        scorer(events)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    assert peak(8000) - peak(2000) < 100 * 6000
 
 
 def test_nothing_is_compiled_again():

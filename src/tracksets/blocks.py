@@ -6,7 +6,7 @@ larger than a block gets a block of its own, of a larger size from a short ladde
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import awkward as ak
 import jax
@@ -18,7 +18,10 @@ from tracksets.errors import ConfigError, DataError
 from tracksets.features import JaggedInputs, jagged_inputs
 from tracksets.inputs import Inputs
 from tracksets.jagged import Axis
-from tracksets.pooling import BCOO, pooling_matrix
+from tracksets.pooling import pooling_matrix
+
+if TYPE_CHECKING:
+    from jax.experimental.sparse import BCOO
 
 __all__ = ("Block", "Shape", "next_block", "pack", "pack_inputs", "pack_parts", "unpack")
 
@@ -125,7 +128,7 @@ class Block:
         return self.tracks
 
     @property
-    def pooling(self) -> dict[str, BCOO]:
+    def pooling(self) -> dict[str, "BCOO"]:
         """By collection: the 0/1 matrix of shape (event_slot, track_slot).
 
         Row j has ones where the tracks of event j stand. It stores one entry per track slot,
@@ -258,9 +261,8 @@ def _block(part: JaggedInputs, shape: Shape) -> Block:
     n_track: dict[str, Any] = {}
     for name, source in part.tracks.items():
         used, slots = len(source), shape.tracks[name]
-        tracks[name] = np.empty((slots, source.shape[1]), np.float32)
+        tracks[name] = np.zeros((slots, source.shape[1]), np.float32)
         tracks[name][:used] = source
-        tracks[name][used:] = 0
         rows[name] = np.empty(slots, np.int32)
         rows[name][:used] = np.repeat(np.arange(n, dtype=np.int32), part.counts[name])
         rows[name][used:] = shape.events

@@ -1,9 +1,11 @@
 """The state of a training in, a folder from which it goes on out; and back. By orbax.
 
 A checkpoint appears complete or not at all, and replaces the one before. It holds arrays and JSON,
-nothing that could be executed.
+nothing that could be executed. Of several processes, the first one writes it, reads it, and tells
+the others.
 """
 
+import json
 import os
 import shutil
 import time
@@ -15,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracksets.errors import FileError
+from tracksets.processes import from_first, is_first
 
 __all__ = ("Checkpoints", "discard", "refuse_earlier")
 
@@ -40,8 +43,18 @@ class Checkpoints:
         self._args = ocp.args
         self._seconds = 60 * minutes
         self._last = time.monotonic()
-        options = ocp.CheckpointManagerOptions(max_to_keep=1, cleanup_tmp_directories=True)
+        self._manager: Any = None
+        if not is_first():
+            return
+        alone = ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
+        options = ocp.CheckpointManagerOptions(
+            create=False,
+            max_to_keep=1,
+            cleanup_tmp_directories=True,
+            multiprocessing_options=alone,
+        )
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
             self._manager = ocp.CheckpointManager(self.folder, options=options)
         except OSError as error:
             raise FileError(f"cannot write checkpoints to {self.folder}: {error}") from error
@@ -50,12 +63,13 @@ class Checkpoints:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._manager.close()
+        if self._manager:
+            self._manager.close()
 
     @property
     def due(self) -> bool:
         """Whether it is time for another one."""
-        return time.monotonic() - self._last >= self._seconds
+        return self._manager is not None and time.monotonic() - self._last >= self._seconds
 
     def save(self, arrays: Any, progress: dict[str, Any]) -> None:
         """Write a checkpoint, in the background; the arrays must not change afterwards.
@@ -67,6 +81,8 @@ class Checkpoints:
         progress
             What JSON can say; its `step` names the checkpoint.
         """
+        if not self._manager:
+            return
         content = {"fingerprint": self.fingerprint, **progress}
         args = self._args
         self._manager.wait_until_finished()
@@ -93,6 +109,11 @@ class Checkpoints:
         FileError
             If it is that of another training, or damaged.
         """
+        found = self._read(like) if self._manager else None
+        progress = json.loads(from_first(json.dumps(found and found[1]).encode()))
+        return progress and (_from_first(found[0] if found else like), progress)
+
+    def _read(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
         self._manager.wait_until_finished()
         latest = self._manager.latest_step()
         if latest is None:
@@ -130,6 +151,20 @@ def _named(tree: Any) -> dict[str, NDArray[Any]]:
     """Name the arrays of a pytree by their places; orbax refuses those of size 0."""
     leaves = zip(_names(tree), jax.tree.leaves(tree), strict=True)
     return {name: np.asarray(leaf) for name, leaf in leaves if leaf.size}
+
+
+def _from_first(tree: Any) -> Any:
+    """Return the arrays of the first process; those of the others have the same shapes."""
+    leaves, structure = jax.tree.flatten(tree)
+    content = from_first(b"".join(leaf.tobytes() for leaf in leaves))
+    parts = np.split(
+        np.frombuffer(content, np.uint8), np.cumsum([leaf.nbytes for leaf in leaves])[:-1]
+    )
+    found = [
+        np.frombuffer(part.tobytes(), leaf.dtype).reshape(leaf.shape)
+        for part, leaf in zip(parts, leaves, strict=True)
+    ]
+    return jax.tree.unflatten(structure, found)
 
 
 def refuse_earlier(folder: str | os.PathLike[str]) -> None:

@@ -37,19 +37,54 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a training that was stopped or killed.")
     ] = False,
+    distributed: Annotated[
+        bool,
+        typer.Option("--distributed", help="Be one of the processes that SLURM or MPI started."),
+    ] = False,
+    coordinator: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Or say where the first one is,")
+    ] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="how many there are,")] = None,
+    process: Annotated[int | None, typer.Option(min=0, help="and which one this is.")] = None,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
     """Train a model as a configuration says, and save it."""
+    if force and resume:
+        raise typer.BadParameter("--force begins anew and --resume goes on: say one of them")
+    watched = (history, report, tensorboard)
+    place = (coordinator, processes, process)
+    if distributed or place != (None, None, None):
+        from tracksets.processes import joined
+
+        with joined(*place):
+            _train(config, output, *watched, resume=resume, force=force, quiet=quiet)
+    else:
+        _train(config, output, *watched, resume=resume, force=force, quiet=quiet)
+
+
+def _train(
+    config: Path,
+    output: Path,
+    history: Path | None,
+    report: Path | None,
+    tensorboard: Path | None,
+    *,
+    resume: bool,
+    force: bool,
+    quiet: bool,
+) -> None:
     from tracksets.atomic import refuse_existing
     from tracksets.callbacks import Callback, HistoryFile, Saving
     from tracksets.checkpoints import discard
+    from tracksets.processes import is_first
     from tracksets.training import train as run
 
-    if force and resume:
-        raise typer.BadParameter("--force begins anew and --resume goes on: say one of them")
     refuse_existing(output, force=force or resume)  # rather now than after the training
     checkpoints = output.with_name(f"{output.name}.checkpoints")
+    if not is_first():
+        run(config, progress=False, checkpoints=checkpoints, resume=resume)
+        return
     if force:
         discard(checkpoints)
     callbacks: list[Callback] = [Saving(output)]

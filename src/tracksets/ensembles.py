@@ -24,11 +24,13 @@ from tracksets.fitting import Fitted, Problem, fit_network
 from tracksets.inputs import Inputs, feature_names
 from tracksets.interrupts import asked_to_stop
 from tracksets.network import Architecture, Model
+from tracksets.processes import is_first, refuse_different
 from tracksets.progress import epochs_bar
 from tracksets.samples import Sample
 from tracksets.scaling import scalings
 from tracksets.scorer import Scorer
 from tracksets.settings import Training
+from tracksets.sharding import share
 from tracksets.splitting import Member, Splitting
 from tracksets.stores import Indices, Store
 from tracksets.targets import Task
@@ -173,11 +175,13 @@ def _fit_member(
 ) -> Fitted:
     training = member.training
     with ExitStack() as stack:
-        bar = epochs_bar(training.epochs, problem.sample.n_event, progress, member.name)
+        show = progress and is_first()
+        bar = epochs_bar(training.epochs, problem.sample.n_event, show, member.name)
         told = stack.enter_context(Callbacks([*callbacks, stack.enter_context(bar)]))
+        mark = _fingerprint(problem, inputs, training)
+        refuse_different(mark, "data or settings")
         keeper = None
         if folder is not None:
-            mark = _fingerprint(problem, inputs, training)
             keeper = Checkpoints(folder, mark, training.checkpoint_minutes)
             stack.enter_context(keeper)
         return fit_network(problem, training, told.on_epoch, keeper, stop, told.on_step)
@@ -208,7 +212,8 @@ def _summary(training: Training, done: Sequence[tuple[Member, Fitted]]) -> dict[
 def _fingerprint(problem: Problem, inputs: Inputs, training: Training) -> str:
     """Hash what decides the result of a training, but for the features' values."""
     digest = hashlib.sha256()
-    settings = training.model_copy(update={"checkpoint_minutes": 0.0})
+    n_block, _ = share(training.blocks_per_step)
+    settings = training.model_copy(update={"checkpoint_minutes": 0.0, "blocks_per_step": n_block})
     for part in (problem.architecture, problem.task, inputs, settings):
         digest.update(part.model_dump_json().encode())
     sample = problem.sample.sample

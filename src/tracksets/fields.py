@@ -201,6 +201,8 @@ class Columns:
 
     def window(self, start: int, stop: int) -> "Columns":
         """Return the columns of the events from `start` to before `stop`."""
+        if stop - start == self.n_event:
+            return self
         part = copy(self)
         part.n_event = stop - start
         part._array = lambda path: self.array(path)[start:stop]
@@ -218,8 +220,8 @@ class Columns:
         counts = np.ones(self.n_event, np.int64)
         for array in map(self.array, paths):
             if array.ndim > 1:
-                per_event = ak.fill_none(ak.num(array, axis=1), 0)
-                counts = np.maximum(counts, np.asarray(per_event))
+                per_event = ak.to_numpy(ak.num(array, axis=1))
+                counts = np.maximum(counts, np.ma.filled(per_event, 0))
         filled = np.cumsum(counts) // n_track
         edges = (np.flatnonzero(np.diff(filled)) + 1).tolist()
         yield from zip([0, *edges], [*edges, self.n_event], strict=True)

@@ -21,6 +21,7 @@ from tracksets.metrics import mean_auc
 from tracksets.network import Architecture
 from tracksets.optimisers import learning_rates
 from tracksets.prefetch import ahead
+from tracksets.processes import agreed
 from tracksets.samples import Batch, Part, stacked
 from tracksets.scaling import Scaling
 from tracksets.settings import Training
@@ -166,7 +167,7 @@ class _Fit:
         while not (ended or stopped):
             entry, ended = self._epoch()
             on_epoch(entry)
-            stopped = stop() and not ended
+            stopped = agreed(stop()) and not ended
             if self.checkpoints and (ended or stopped or self.checkpoints.due):
                 self._save()
         arrays = compiled(self.problem.architecture).to_arrays(

@@ -6,15 +6,17 @@ the only module that imports `jax.experimental.sparse`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.experimental.sparse import BCOO
 from jaxtyping import Array, Float, Int
 
-__all__ = ("BCOO", "SMOOTH", "Pooling", "pool", "pool_chunks", "pooling_matrix")
+if TYPE_CHECKING:
+    from jax.experimental.sparse import BCOO
+
+__all__ = ("SMOOTH", "Pooling", "pool", "pool_chunks", "pooling_matrix")
 
 Pooling = Literal["sum", "mean", "max", "std", "softmax"]
 
@@ -23,7 +25,7 @@ def pooling_matrix(
     rows: Int[Array | np.ndarray, " track"],
     n_event: int,
     weights: Float[Array, " track"] | None = None,
-) -> BCOO:
+) -> "BCOO":
     """Build the sparse matrix of shape (n_event, n_track) that sums tracks by event.
 
     Parameters
@@ -41,6 +43,8 @@ def pooling_matrix(
         With one stored entry per track slot. Those of padding have row and column index equal to
         the shape: products drop them, and their gradient is zero.
     """
+    from jax.experimental.sparse import BCOO  # imports SciPy, which scoring does without
+
     rows = jnp.asarray(rows)
     n_track = rows.shape[0]
     columns = jnp.where(rows < n_event, jnp.arange(n_track, dtype=rows.dtype), n_track)
@@ -51,7 +55,7 @@ def pooling_matrix(
 
 
 def pool(
-    matrix: BCOO,
+    matrix: "BCOO",
     latent: Float[Array, "track latent"],
     how: Pooling = "sum",
     logits: Float[Array, " track"] | None = None,

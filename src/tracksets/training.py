@@ -17,6 +17,7 @@ from tracksets.features import event_values, jagged_inputs
 from tracksets.fields import Columns
 from tracksets.inputs import Inputs
 from tracksets.network import Model
+from tracksets.processes import meet
 from tracksets.scorer import Scorer
 from tracksets.settings import Training
 from tracksets.stores import InMemory
@@ -83,6 +84,7 @@ def fit(
     StoppedError
         If Ctrl-C was pressed before the last one of several models.
     """
+    meet()
     if checkpoints is not None and not resume:
         refuse_earlier(checkpoints)
     flat = flattened(events, targets, inputs, names, training)
@@ -148,6 +150,7 @@ def train(
     DataError
         If a branch holds what the inputs cannot take.
     """
+    meet()
     if checkpoints is not None and not resume:
         refuse_earlier(checkpoints)
     if not isinstance(config, Config):
