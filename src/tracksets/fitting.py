@@ -209,7 +209,7 @@ class _Fit:
                 seed = np.asarray([self.training.seed, progress.step], np.uint32)
                 weighted = stack._replace(weights=stack.weights * self.norm)
                 self.state, loss, largest = self.steps.step(
-                    self.state, self.rest, shared_out(weighted), self._rate(progress.step), seed
+                    self.state, self.rest, weighted, self._rate(progress.step), seed
                 )
                 progress.step += 1
                 watch.add(stack, loss, largest)
