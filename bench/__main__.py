@@ -3,7 +3,7 @@
 import sys
 from importlib import import_module
 
-BENCHMARKS = ("scoring", "coffea", "real_data", "labelling")
+BENCHMARKS = ("scoring", "training", "coffea", "real_data", "labelling")
 
 
 def main() -> None:
