@@ -22,7 +22,7 @@ SHAPE = Shape({"Track": 256, "Jet": 96}, 128)
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
     """Parts of 32 tracks and a few more, so that blocks of 256 have 8."""
-    monkeypatch.setattr(parts, "default_chunk", lambda: 16)
+    monkeypatch.setattr(parts, "default_chunk", lambda: 32)
 
 
 def make_stack(n_track, n_jet, n=1, shape=SHAPE):
@@ -83,12 +83,12 @@ def test_shares_are_alike():
 
 def test_blocks_are_cut_where_it_pays(monkeypatch):
     monkeypatch.setattr(parts, "threads", lambda: 3)
-    assert parts_of(typical_stack()) == Parts((("Jet", 14), ("Track", 36)), 21, 3)
+    assert parts_of(typical_stack()) == Parts((("Jet", 13), ("Track", 35)), 21, 3)
     few = Shape({"Track": 60, "Jet": 60}, 64)
     assert parts_of(make_stack([3] * 9, [1] * 9, shape=few)) is None
-    assert parts_of(make_stack([3, 37, 3], [1, 1, 1])) is None  # larger than a part
-    assert parts_of(make_stack([3, 36, 3], [1, 1, 1])) is not None
-    assert parts_of(make_stack([3, 3, 3], [1, 15, 1])) is None
+    assert parts_of(make_stack([3, 36, 3], [1, 1, 1])) is None  # larger than a part
+    assert parts_of(make_stack([3, 35, 3], [1, 1, 1])) is not None
+    assert parts_of(make_stack([3, 3, 3], [1, 14, 1])) is None
     monkeypatch.setattr(parts, "default_chunk", lambda: 2**30)  # as on accelerators
     assert parts_of(typical_stack()) is None
 

@@ -141,11 +141,11 @@ def parts_of(stack: Batch) -> Parts | None:
     rows = stack.block.rows
     n_slot = stack.weights.shape[1]
     sizes = {name: each.shape[1] for name, each in rows.items()}
-    n = max(sizes.values()) // (2 * default_chunk())
+    n = max(sizes.values()) // default_chunk()
     if n < 2:
         return None
     # Parts end with an event, so some slots stay empty: n parts suffice if they have a few more.
-    tracks = {name: -(-size // n) + 2 * -(-size // n_slot) for name, size in sizes.items()}
+    tracks = {name: -(-size // n) - (-5 * size // (4 * n_slot)) for name, size in sizes.items()}
     for name, each in rows.items():
         later = each[:, tracks[name] :]
         if np.any((later < n_slot) & (later == each[:, : -tracks[name]])):
