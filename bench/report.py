@@ -151,7 +151,7 @@ def page(results: Iterable[Mapping[str, Any]]) -> str:
 
 _HEAD = """# Benchmarks
 
-How fast tracksets scores and trains, beside other ways to do the same. Every number is a ratio within one run: the contestants take turns, round by round, bound to the same cores, and the medians are compared. The same weights are loaded into all of them, and their outputs are compared. To repeat it on your machine:
+How fast tracksets scores and trains, beside other ways to do the same. The contestants take turns, round by round, bound to the same cores, and their medians are compared. Only ratios within a run mean something. The same weights are loaded into all of them, and their outputs are compared. To repeat it on your machine:
 
 ```console
 $ make bench                                       # everything
@@ -162,7 +162,7 @@ PyTorch and ONNX Runtime run if they are installed. EnergyFlow needs an older Nu
 
 ![Time of each contestant over that of tracksets](benchmarks.svg)
 
-*of 2048³* is the time that the matrix products alone would take at the rate that this processor reaches for float32 matrices of 2048 × 2048, measured in the same run; *of own shapes* the same at its rate for the network's own layers. *× name* is the time of that contestant over that of tracksets: more than 1 means that tracksets is faster. Networks are phi → rho. Multiplicities: `constant` is 40 tracks per event, `jets` 43 in the mean and at most 130, `exponential` 40 in the mean and about 400 at most, `zipf` has a tail up to 20,000. A dash means too large to pad, or to multiply by a dense matrix.
+*of 2048³* is the time that the matrix products alone would take at the rate that this processor reaches for float32 matrices of 2048 × 2048, measured in the same run; *of own shapes* the same at the rate of its cores for the network's own layers, a thousand tracks at a time. *× name* is the time of that contestant over that of tracksets: more than 1 means that tracksets is faster. Networks are phi → rho. Multiplicities: `constant` is 40 tracks per event, `jets` 43 in the mean and at most 130, `exponential` 40 in the mean and about 400 at most, `zipf` has a tail up to 20,000. A dash means too large to pad, or to multiply by a dense matrix.
 """
 _HOW = {"network": "The network alone", "call": "From awkward arrays"}
 _TEXT = {
