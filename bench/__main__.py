@@ -3,7 +3,16 @@
 import sys
 from importlib import import_module
 
-BENCHMARKS = ("engines", "scoring", "growth", "coffea", "real_data", "labelling", "streaming")
+BENCHMARKS = (
+    "scoring",
+    "training",
+    "engines",
+    "growth",
+    "coffea",
+    "real_data",
+    "labelling",
+    "streaming",
+)
 HOURS = ("models",)  # take too long to be run unasked
 
 

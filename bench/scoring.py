@@ -1,4 +1,4 @@
-"""Score events: packed and chunked, against the whole-block and the padded forms in JAX.
+"""Score events: tracksets, other forms of the same in JAX, and other libraries.
 
 The limit is the time that the matrix products alone take at the rate that the machine reaches on
 2048 x 2048 x 2048 float32.
@@ -14,7 +14,7 @@ import numpy as np
 from flax import nnx
 
 from bench import harness, samples
-from tracksets.blocks import Block, Shape, pack_inputs
+from tracksets.blocks import Block, Shape
 from tracksets.compiling import compiled
 from tracksets.features import JaggedInputs
 from tracksets.inputs import Collection, Inputs
@@ -109,43 +109,19 @@ def pad(jagged: JaggedInputs, batch: int) -> list[tuple[np.ndarray, np.ndarray]]
     return batches
 
 
-def main(rounds: int = harness.ROUNDS) -> None:
-    """Measure and print; fewer events for the networks that take longer."""
-    for n_event, (title, model) in zip((20_000, 10_000, 2_000), NETWORKS.items(), strict=True):
-        ours = scorer(model)
-        functions = compiled(ours.architecture)
-        network: DeepSet = nnx.merge(functions.graph, functions.to_state(ours.arrays))
-        rows = []
-        for kind in ("constant", "jets", "exponential", "zipf"):
-            jagged = samples.jagged(samples.counts(kind, n_event))
-            shape = Shape.for_multiplicities(jagged.counts)
-            ours = Scorer(ours.inputs, model, ours.task, ours.arrays, shape)
-            blocks = list(pack_inputs(jagged, shape))
-            matrix, segments = whole_block(network, True), whole_block(network, False)
-            contestants: dict[str, Callable[[], object]] = {
-                "matmul": matmul_rate(),
-                "tracksets": partial(ours.score_inputs, jagged),
-                "BCOO @ latent": lambda b=blocks, f=matrix: [np.asarray(f(x)) for x in b],
-                "segment_sum": lambda b=blocks, f=segments: [np.asarray(f(x)) for x in b],
-            }
-            largest = int(jagged.counts["Track"].max())
-            if largest < 2_000:
-                run = padded(network)
-                batches = pad(jagged, max(1, 16384 // largest))
-                contestants["padded"] = lambda b=batches, f=run: [np.asarray(f(*x)) for x in b]
-            seconds = harness.alternate(contestants, rounds)
-            limit = flops(model, jagged.n_track, n_event) / (2 * 2048.0**3 / seconds["matmul"])
-            rows.append(
-                {
-                    "multiplicities": kind,
-                    "tracks/s": f"{jagged.n_track / seconds['tracksets'] / 1e6:.2f} M",
-                    "of matmul rate": f"{limit / seconds['tracksets']:.0%}",
-                    **{
-                        f"x {name}": f"{seconds[name] / seconds['tracksets']:.1f}"
-                        if name in seconds
-                        else "too large"
-                        for name in ("BCOO @ latent", "segment_sum", "padded")
-                    },
-                }
-            )
-        harness.show(f"Scoring, {title}: speed against ...", rows)
+KINDS = ("constant", "jets", "exponential", "zipf")
+
+
+def main(rounds: int = harness.ROUNDS, scale: float = 1.0) -> None:
+    """Measure all contestants, each with prepared inputs and from awkward arrays."""
+    from bench import contest, report  # they import this module
+
+    names = list(NETWORKS)
+    sizes = dict(zip(names, (8_000, 4_000, 1_500), strict=True))
+
+    def field(name: str, kind: str) -> contest.Field:
+        return contest.Field(name, NETWORKS[name], kind, int(sizes[name] * scale))
+
+    fields = [(field(name, kind), 1) for name in names for kind in KINDS]
+    fields += [(field(names[1], kind), 2) for kind in ("jets", "exponential")]
+    report.keep(contest.contest("score", fields, rounds))

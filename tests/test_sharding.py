@@ -14,6 +14,9 @@ import json, sys
 import jax
 from helpers import INPUTS, make_events
 import tracksets as ts
+from tracksets import parts
+
+parts.default_chunk = lambda: int(sys.argv[2])
 
 events = make_events(600, seed=3)
 truth = (events.PV_z > 0).to_numpy().astype(int)
@@ -27,11 +30,11 @@ print(json.dumps([jax.device_count(), history]))
 """
 
 
-def history(devices: int, blocks: int) -> tuple[int, list[list[float]]]:
+def history(devices: int, blocks: int, chunk: int = 1024) -> tuple[int, list[list[float]]]:
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
     flags = f"--xla_force_host_platform_device_count={devices}"
     done = subprocess.run(
-        [sys.executable, "-c", _FIT, str(blocks)],
+        [sys.executable, "-c", _FIT, str(blocks), str(chunk)],
         env={**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": path},
         capture_output=True,
         text=True,
@@ -43,10 +46,10 @@ def history(devices: int, blocks: int) -> tuple[int, list[list[float]]]:
 
 @pytest.mark.slow
 def test_two_devices_are_like_one():
-    """Also with weights of both signs, and an odd number of blocks."""
-    for blocks in (2, 3):
-        n_one, one = history(1, blocks)
-        n_two, two = history(2, blocks)
+    """Also with weights of both signs, an odd number of blocks, and blocks that are cut."""
+    for blocks, chunk in ((2, 1024), (3, 1024), (3, 32)):
+        n_one, one = history(1, blocks, chunk)
+        n_two, two = history(2, blocks, chunk)
         assert (n_one, n_two) == (1, 2)
         np.testing.assert_allclose(two, one, rtol=1e-4)
     assert history(2, 1) == history(2, 2)  # one block per device at least

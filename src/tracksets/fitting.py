@@ -227,7 +227,7 @@ class _Fit:
                 weighted = stack._replace(weights=stack.weights * self.norm)
                 rate = self._rate(progress.step)
                 self.state, loss, largest = self.steps.step(
-                    self.state, self.rest, shared_out(weighted), rate, seed
+                    self.state, self.rest, weighted, rate, seed
                 )
                 progress.step += 1
                 watch.add(stack, loss, largest, float(rate))

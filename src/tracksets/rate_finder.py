@@ -29,7 +29,7 @@ from tracksets.prefetch import ahead
 from tracksets.progress import counted
 from tracksets.samples import Batch, stacked
 from tracksets.settings import Training
-from tracksets.sharding import share, shared_out
+from tracksets.sharding import share
 from tracksets.training import flattened
 from tracksets.training_plots import plot_scan
 
@@ -170,7 +170,7 @@ def scan(
         for i, stack in counted(zip(range(steps), stacks, strict=False), steps, "rates", progress):
             weighted = stack._replace(weights=stack.weights * norm)
             seed = np.asarray([training.seed, i], np.uint32)
-            state, loss, _ = functions.step(state, rest, shared_out(weighted), rates[i], seed)
+            state, loss, _ = functions.step(state, rest, weighted, rates[i], seed)
             if not np.isfinite(float(loss)):
                 diverged = True
                 break

@@ -1,0 +1,51 @@
+"""The programs of the benchmark run, on tiny inputs; what they measure is not tested."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from tracksets.network import Model
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1])
+    contest = importlib.import_module("bench.contest")
+    found = importlib.util.find_spec
+    absent = ("torch", "onnxruntime")
+    monkeypatch.setattr(
+        contest.importlib.util, "find_spec", lambda name: None if name in absent else found(name)
+    )
+    monkeypatch.setenv("TRACKSETS_ENERGYFLOW", "/nowhere/python")
+    return contest, importlib.import_module("bench.report")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["score", "train"])
+def test_contest_without_peers(bench, tmp_path, task, capsys):
+    contest, report = bench
+    tiny = Model(phi=[8, 8], rho=[8])
+    fields = [
+        (contest.Field("100 | tiny", tiny, kind, 60), cores)
+        for kind, cores in (("jets", 1), ("zipf", 2))
+    ]
+    result = contest.contest(task, fields, rounds=1)
+    names = {name.partition("|")[0] for name in result["cases"][0]["seconds"]}
+    expected = {"tracksets", "whole block, BCOO", "whole block, segment sum"}
+    assert names - {"whole block, dense matrix", "padded, JAX"} == expected
+    assert max(result["cases"][0]["differences"].values(), default=0) < 1e-3
+    missing = ("PyTorch", "ONNX Runtime", "EnergyFlow")
+    assert [each.partition(":")[0] for each in result["missing"]] == [*missing]
+
+    report.keep(result, tmp_path / "results", tmp_path)
+    page = (tmp_path / "benchmarks.md").read_text()
+    said = capsys.readouterr().out
+    for name in missing:
+        assert f"Not compared: {name}:" in page
+        assert f"not compared: {name}:" in said
+    assert "100 → tiny, zipf | 2 |" in page
+    kept = json.loads((tmp_path / "results" / f"{task}.json").read_text())
+    assert kept["cases"] == result["cases"]
+    assert (tmp_path / "benchmarks.svg").stat().st_size > 1000
