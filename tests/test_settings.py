@@ -24,6 +24,7 @@ from tracksets.settings import Training
         {"blocks_per_step": 0},
         {"weight_decay": -1},
         {"clip_gradient": 0},
+        {"memory_gb": 0},
         {"label_smoothing": 1},
         {"dropout": 1},
         {"average": 1},
