@@ -113,3 +113,21 @@ def test_notes_from_before_engines_were_jax():
     old = note.model_dump(exclude={"engine", "precision"})
     assert Provenance(**old).is_same_work(note)
     assert not note.is_same_work(note.model_copy(update={"engine": "openvino"}))
+
+
+def test_the_command_line_says_what_is_gained_and_workers_compute_alike(tmp_path):
+    pytest.importorskip("openvino", reason="openvino is not installed")
+    from typer.testing import CliRunner
+
+    from tracksets.cli import app
+
+    scorer_for(TOY).save(tmp_path / "model.safetensors")
+    files = [str(write_toy(tmp_path / f"{name}.root")) for name in "ab"]
+    options = ["--mode", "friend", "--engine", "openvino", "--workers", "2"]
+    arguments = [str(tmp_path / "model.safetensors"), *files, "-o", str(tmp_path / "out")]
+    result = CliRunner().invoke(app, ["label", *arguments, *options])
+    assert result.exit_code == 0, result.output
+    assert "openvino in float32 by" in result.stderr
+    for name in "ab":
+        [note] = provenances(tmp_path / "out" / f"{name}.root")
+        assert (note.engine, note.model) == ("openvino", scorer_for(TOY).hash)
