@@ -35,7 +35,9 @@ def main(n_event: int = 100_000, rounds: int = 5) -> None:
         functions, data = compiled(scorer.architecture), pickle.dumps(scorer)
 
         def bare(scorer=scorer):
-            return list(compute(scorer.hash, scorer.architecture, scorer.arrays, blocks))
+            return list(
+                compute(scorer.hash, scorer.architecture, scorer.arrays, blocks, scorer.shape)
+            )
 
         def chunk(data=data):
             return pickle.loads(data)(events)  # noqa: S301  # made above, as coffea does

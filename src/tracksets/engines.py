@@ -85,10 +85,10 @@ JAX = Engine()
 def _gain(precision: str, kernel: str) -> str:
     """Say how fast phi is with a kernel of OpenVINO, as measured; see docs/engines.md."""
     if "amx" in kernel:
-        return "1.4 to 7 times as fast as jax, the wider the layers the more"
+        return "1.1 to 7 times as fast as jax, the wider the layers the more"
     if precision == "bfloat16":
         rate = 0.5 if "avx512_bf16" in kernel else 0.03
         return f"only {rate} times as fast as jax, as this processor has no AMX; use float32"
     if "avx512" in kernel:
-        return "0.8 to 1.1 times as fast as jax"
+        return "0.5 to 1.1 times as fast as jax"
     return "about 0.6 times as fast as jax, as this processor has no AVX-512"
