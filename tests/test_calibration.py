@@ -19,6 +19,7 @@ from tracksets.calibration import Calibration, calibrate, link, traced_link
 from tracksets.comparisons import mean_reliability
 from tracksets.config import read_config
 from tracksets.errors import ConfigError, DataError, ModelError
+from tracksets.splitting import split
 from tracksets.targets import Task
 
 CURVE = ((0.0, 0.0), (0.2, 0.5), (0.6, 0.7), (1.0, 1.0))

@@ -5,6 +5,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,12 @@ def ready(sample_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def several(scorer: ts.Scorer) -> ts.Scorer:
+    """Return a scorer of two models."""
+    arrays = {name: np.stack([each, each]) for name, each in scorer.arrays.items()}
+    return replace(scorer, arrays=arrays, n_member=2)
+
+
 def names(folder: Path) -> dict[str, Any]:
     """Return what readers of a page have already: modules, events, a model."""
     events = uproot.open(f"{folder}/sample_data/events.root:Events").arrays()
@@ -115,6 +122,8 @@ def test_python(page: str, page_folder: Path, monkeypatch: pytest.MonkeyPatch) -
         assert f'"{page}.md"' in test
         return
     have = names(page_folder)
+    if page == "training":  # of ensembles, among others
+        have["scorer"] = several(have["scorer"])
     monkeypatch.setenv("MPLBACKEND", "Agg")
     for i, block in enumerate(code):
         exec(compile(block, f"{page}.md, block {i}", "exec"), have)  # noqa: S102 our own pages

@@ -51,10 +51,10 @@ def test_binary(sample_data, tmp_path):
     model = replace(model, summary=summary)
     truth = config(sample_data, classes=CLASSES)
     trained = config(sample_data, classes=CLASSES, select="event % 2 == 0")
-    result = evaluate(model, truth, tmp_path, trained)
+    result = evaluate(model, truth, tmp_path, training=trained)
     names = {path.name for path in result.outputs}
     assert names == {
-        *("report.html", "figures.json", "score.png", "roc.png", "loss.png", "overtraining_0.png"),
+        *("report.html", "figures.json", "calibration.png", "score.png", "roc.png", "loss.png", "overtraining_0.png"),
         *(f"feature_{i}.png" for i in range(3)),
     }
     assert all((tmp_path / name).with_suffix(".pdf").is_file() for name in names if "png" in name)
@@ -97,7 +97,7 @@ def test_several_classes_without_history(sample_data, tmp_path):
 def test_regression(sample_data, tmp_path):
     task = Task(kind="regression", names=("z",), shift=(0.0,), scale=(1.0,))
     truth = config(sample_data, target=None, regression={"targets": ["PV_z"], "names": ["z"]})
-    evaluate(scorer(task), truth, tmp_path, truth)
+    evaluate(scorer(task), truth, tmp_path, training=truth)
     assert headings(tmp_path) == ["Model and data", "Figures", "Overtraining", "Speed and size"]
     assert "predicted - true z</td><td>events</td><td>0</td><td>1</td>" in page(tmp_path)
     assert "<td>all</td><td>1,500</td>" in page(tmp_path)
@@ -121,4 +121,4 @@ def test_another_training_is_refused(sample_data, tmp_path):
     with pytest.raises(
         ConfigError, match=r"scores of \['b', 's'\].*training has binary targets \['x', 'y'\]"
     ):
-        evaluate(model, config(sample_data, classes=CLASSES), tmp_path, other)
+        evaluate(model, config(sample_data, classes=CLASSES), tmp_path, training=other)

@@ -13,7 +13,6 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
-from scipy.optimize import isotonic_regression, minimize_scalar
 
 from tracksets.configuration import Configuration
 from tracksets.errors import DataError
@@ -181,6 +180,8 @@ def _temperature(
         return float(weights @ (np.logaddexp.reduce(z / t, axis=1) - own / t) / weights.sum())
 
     end = np.log(_HOTTEST)
+    from scipy.optimize import minimize_scalar  # which scoring does without
+
     found = minimize_scalar(loss, bounds=(-end, end), method="bounded", options={"xatol": 1e-6})
     return float(np.exp(found.x))
 
@@ -200,6 +201,8 @@ def _curve(
     totals = np.bincount(group, weights, len(edges) + 1)
     group = _merged(totals)[group]
     total = np.bincount(group, weights)
+    from scipy.optimize import isotonic_regression
+
     steps = isotonic_regression(np.bincount(group, weights * truth) / total, weights=total).x
     size = np.abs(weights)
     x = np.bincount(group, size * scores) / np.bincount(group, size)

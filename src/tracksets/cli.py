@@ -255,7 +255,7 @@ def evaluate(
     from tracksets.plots import experiment_label
 
     with experiment_label(experiment):
-        result = run(model, config, output, vary or (), training)
+        result = run(model, config, output, vary=vary or (), training=training)
     _say(result.table)
     for path in result.outputs:
         _say(str(path))

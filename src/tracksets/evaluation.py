@@ -63,6 +63,7 @@ def evaluate(
     model: Scorer | str | os.PathLike[str],
     config: Config | str | os.PathLike[str],
     output: str | os.PathLike[str],
+    *,
     vary: Sequence[str] = (),
     training: Config | str | os.PathLike[str] | None = None,
 ) -> Evaluation:
