@@ -54,7 +54,15 @@ def test_binary(sample_data, tmp_path):
     result = evaluate(model, truth, tmp_path, training=trained)
     names = {path.name for path in result.outputs}
     assert names == {
-        *("report.html", "figures.json", "calibration.png", "score.png", "roc.png", "loss.png", "overtraining_0.png"),
+        *(
+            "report.html",
+            "figures.json",
+            "calibration.png",
+            "score.png",
+            "roc.png",
+            "loss.png",
+            "overtraining_0.png",
+        ),
         *(f"feature_{i}.png" for i in range(3)),
     }
     assert all((tmp_path / name).with_suffix(".pdf").is_file() for name in names if "png" in name)

@@ -1,27 +1,24 @@
 """A scorer and files in, labelled files out: the same rows in the same order, nothing lost."""
 
 import os
-import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from tracksets.chunks import Scorers, branches_of
-from tracksets.errors import ConfigError, FileError, TracksetsError, near_misses
+from tracksets.errors import ConfigError, TracksetsError, near_misses
 from tracksets.expressions import parse
-from tracksets.filenames import expand, is_remote, split_name
-from tracksets.parquet import is_parquet
+from tracksets.filenames import expand
 from tracksets.pipeline import Job, Labelled, Mode
+from tracksets.planning import outputs_of, scorers_of
 from tracksets.pools import run_here, run_in_processes, run_on_dask
 from tracksets.progress import files_bar
-from tracksets.scorer import Scorer, load
+from tracksets.scorer import Scorer
 from tracksets.writing import Format
 
 __all__ = ("Labelled", "LabellingError", "Report", "label")
 
-_PLACES = ("name", "stem", "folder", "number")
 _STOPPED = "not tried, because another file failed"
 
 
@@ -201,7 +198,7 @@ def label(
         parse(select)
     if dask is not None and workers > 1:
         raise ConfigError("the workers of a Dask cluster are its own; leave out --workers")
-    scorers = _scorers(model, field, spread, vary or {})
+    scorers = scorers_of(model, field, spread, vary or {})
     other = len(scorers) > 1 or select is not None or spread or engine not in (None, "jax")
     if mode == "explain" and other:
         raise ConfigError("mode explain takes one model, explains all events, and computes by JAX")
@@ -211,7 +208,7 @@ def label(
         raise ConfigError(f"precision {precision!r} needs an engine that has it: openvino")
     jobs = [
         Job(source, target, tree, mode, format, select, force, spread)
-        for source, target in _outputs(expand(files), os.fspath(output), format)
+        for source, target in outputs_of(expand(files), os.fspath(output), format)
     ]
     if dask is not None:
         running = run_on_dask(scorers, jobs, dask)
@@ -234,77 +231,3 @@ def label(
     if report.failures:
         raise LabellingError(report)
     return report
-
-
-def _scorers(model: Any, field: str, spread: bool, vary: Mapping[str, str]) -> Scorers:
-    """Load the models; complain once about names, not for every file."""
-    several = isinstance(model, Mapping)
-    if several and field != "score":
-        raise ConfigError("several models have their names as fields; leave out --field")
-    if several and not model:
-        raise ConfigError("there is no model")
-    scorers = {
-        str(name): each if isinstance(each, Scorer) else load(each)
-        for name, each in (model if several else {field: model}).items()
-    }
-    scorers |= {
-        f"{name}_{shift}": scorer.varied(text)
-        for name, scorer in scorers.items()
-        for shift, text in vary.items()
-    }
-    taken: set[str] = set()
-    for name, scorer in scorers.items():
-        if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII):
-            raise ConfigError(f"{name!r} cannot be the name of a branch: use letters, digits and _")
-        scorer.check_spread(spread)
-        names = branches_of(name, scorer, spread)
-        if taken & set(names):
-            raise ConfigError(f"two models would write the branch {min(taken & set(names))!r}")
-        taken.update(names)
-    return scorers
-
-
-def _outputs(sources: list[str], output: str, kind: Format | None) -> Iterator[tuple[str, Path]]:
-    """Pair every input with its output; refuse collisions before anything is written."""
-    taken: dict[Path, str] = {}
-    for number, source in enumerate(sources):
-        path, _ = split_name(source)
-        target = _output(path, output, number, kind)
-        if target in taken:
-            raise FileError(
-                f"{taken[target]} and {source} would both become {target}; label them into "
-                "different folders, or with {folder} or {number} in the output's name"
-            )
-        taken[target] = source
-        if not is_remote(path) and target.exists() and target.samefile(path):
-            raise FileError(f"the output {target} is the input itself; choose another folder")
-        if target.is_dir():
-            raise FileError(f"{target} is a folder; expected the name of a file to write")
-        yield source, target
-
-
-def _output(path: str, output: str, number: int, kind: Format | None) -> Path:
-    source = Path(path)
-    ending = source.suffix
-    if kind is not None and is_parquet(path) != (kind == "parquet"):
-        ending = ".parquet" if kind == "parquet" else ".root"
-    if "{" not in output and "}" not in output:
-        return Path(output) / (source.stem + ending)
-    values = {
-        "name": source.stem + ending,
-        "stem": source.stem,
-        "folder": source.parent.name,
-        "number": str(number),
-    }
-
-    def fill(match: re.Match[str]) -> str:
-        if match[1] not in values:
-            raise ConfigError(
-                f"output {output}: no {{{match[1]}}}: {near_misses(match[1], _PLACES)}"
-            )
-        return values[match[1]]
-
-    target = Path(re.sub(r"\{(.*?)\}", fill, output))
-    if is_parquet(target.name) != is_parquet(f"x{ending}"):
-        raise ConfigError(f"output {output}: the name of such a file ends in {ending}")
-    return target
