@@ -86,7 +86,7 @@ class Field:
         if importlib.util.find_spec("onnxruntime"):
             export(made, folder / "model.onnx")
         blocks = pack_inputs(jagged, shape)
-        outputs = [*compute(made.hash, made.architecture, made.arrays, blocks)]
+        outputs = [*compute(made.hash, made.architecture, made.arrays, blocks, made.shape)]
         tracks = jagged.tracks["Track"]
         random = np.random.default_rng(2)
         np.savez(

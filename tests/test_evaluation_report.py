@@ -71,7 +71,7 @@ def test_binary(sample_data, tmp_path):
         *("Features by class", "Speed and size"),
     ]
     text = page(tmp_path)
-    assert text.count("data:image/png;base64,") == 7
+    assert text.count("data:image/png;base64,") == 8
     assert f"<td>auc</td><td>{result.figures['auc']:.5g}</td>" in text
     for each in (model.hash, "1,234 training events", "Track: pt &lt; 50", "genWeight"):
         assert each in text

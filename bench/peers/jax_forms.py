@@ -83,10 +83,12 @@ def scoring(case: Case, scorer: Scorer) -> tuple[Contestants, dict[str, float]]:
         return pack(events, scorer.inputs, scorer.shape.tracks["Track"], scorer.shape.events)
 
     contestants: dict[str, Callable[[], object]] = {
-        "tracksets|network": lambda: list(compute(*key, blocks)),
+        "tracksets|network": lambda: list(compute(*key, blocks, scorer.shape)),
         "tracksets|call": lambda: scorer(events),
     }
-    differences = {"tracksets": case.difference(np.concatenate(list(compute(*key, blocks))))}
+    differences = {
+        "tracksets": case.difference(np.concatenate(list(compute(*key, blocks, scorer.shape))))
+    }
     forms = {
         "whole block, BCOO": whole_block(network, True),
         "whole block, segment sum": whole_block(network, False),
