@@ -46,7 +46,9 @@ def ready(sample_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             text = text.replace(b"epochs = 30", b"epochs = 2")
         (folder / "sample_data" / file.name).write_bytes(text)
     shutil.copy(folder / "sample_data" / "train.toml", folder)
-    for name in ("background", "signal"):
+    for name in ("evaluate", "validation"):
+        shutil.copy(folder / "sample_data" / "evaluate.toml", folder / f"{name}.toml")
+    for name in ("background", "signal", "events"):
         shutil.copy(sample_data / f"{name}.root", folder)
     for name in ("data", "data1", "data2"):
         shutil.copy(sample_data / "events.root", folder / f"{name}.root")
