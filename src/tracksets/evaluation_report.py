@@ -129,7 +129,11 @@ def _features(scorer: Scorer) -> dict[str, list[str]]:
 
 def _facts(found: Evaluated) -> dict[str, object]:
     scorer, data = found.scorer, found.config.data
-    events = scorer.summary.get("events", {})
+    members = scorer.summary.get("members", [scorer.summary])
+    trained = [
+        ", ".join(f"{n:,} {what} events" for what, n in each.get("events", {}).items())
+        for each in members
+    ]
     names = [*(data.files or ()), *(name for c in data.classes.values() for name in c.files or ())]
     return {
         "model": scorer.hash,
@@ -142,7 +146,7 @@ def _facts(found: Evaluated) -> dict[str, object]:
             if each.select
         ),
         "network": scorer.model.model_dump_json(),
-        "trained on": ", ".join(f"{n:,} {what} events" for what, n in events.items()),
+        "trained on": "; ".join(trained),
         "files": ", ".join(names),
         "weight": data.weight or "1",
         "events": data.select or "all",
