@@ -9,7 +9,9 @@ import pytest
 from helpers import make_events, with_numbers
 
 import tracksets as ts
-from tracksets.errors import DataError, ExpressionError, FileError, StoppedError
+from tracksets.calibration import link
+from tracksets.callbacks import Callback, HistoryFile, Saving
+from tracksets.errors import ConfigError, DataError, ExpressionError, FileError, StoppedError
 from tracksets.fitting import _Fit
 from tracksets.metrics import roc_auc
 
@@ -228,3 +230,64 @@ def test_ctrl_c_before_the_last_model(epochs, tmp_path):
     assert scorer == fit(folds="event % 3")
     epochs(5, interrupt)
     assert fit(folds="event % 3").summary["stopped"] is True
+
+
+@pytest.mark.parametrize("method", ["temperature", "isotonic"])
+def test_a_mean_is_calibrated_by_events_that_it_has_not_seen(method):
+    raw = fit(folds="event % 3", ensemble=2)
+    scorer = fit(folds="event % 3", ensemble=2, calibration=method)
+    assert same(scorer, raw)
+    assert scorer.calibration.method == method
+    assert scorer.summary["calibration"]["events"] == len(EVENTS)
+    expected = raw.calibrated(EVENTS, TARGETS, method=method)
+    assert scorer.calibration == expected.calibration
+    means = np.asarray(raw(EVENTS))[:, None]
+    outputs = raw.task.unlink(means)
+    np.testing.assert_allclose(raw.task.link(outputs), means, rtol=1e-6)
+    calibrated = link(raw.task, scorer.calibration, outputs)[:, 0]
+    np.testing.assert_array_equal(scorer(EVENTS), calibrated)
+    assert not np.array_equal(calibrated, means[:, 0])
+    both = scorer(EVENTS, spread=True)
+    np.testing.assert_array_equal(both.score, calibrated)
+    np.testing.assert_array_equal(both.spread, raw(EVENTS, spread=True).spread)
+    assert scorer.hash != raw.hash
+    assert all(member.calibration is None for member in scorer.members)
+
+
+def test_a_calibrated_ensemble_is_saved(tmp_path):
+    scorer = fit(validation="event % 4 == 0", ensemble=2, calibration="temperature")
+    assert scorer.summary["calibration"]["events"] == np.sum(ak.to_numpy(EVENTS.event) % 4 == 0)
+    scorer.save(tmp_path / "m.safetensors")
+    again = ts.load(tmp_path / "m.safetensors")
+    assert again == scorer
+    np.testing.assert_array_equal(again(EVENTS), scorer(EVENTS))
+
+
+def test_an_ensemble_leaves_no_events_to_calibrate_on():
+    with pytest.raises(ConfigError, match="holds out other events.*state an expression"):
+        fit(ensemble=2, calibration="temperature")
+
+
+def test_each_model_is_watched_by_its_own(tmp_path):
+    watching = [HistoryFile(tmp_path / "history.csv"), Saving(tmp_path / "model.safetensors")]
+    scorer = fit(folds="event % 3", options={"callbacks": watching})
+    files = sorted(path.name for path in tmp_path.iterdir())
+    assert files == [f"history_model_{i}.csv" for i in range(3)]
+    for i, member in enumerate(scorer.summary["members"]):
+        rows = (tmp_path / f"history_model_{i}.csv").read_text().splitlines()
+        assert len(rows) == 1 + len(member["history"])
+
+
+def test_whoever_watches_all_models_is_told_of_each():
+    class All(Callback):
+        def __init__(self):
+            self.scorers = []
+
+        def on_end(self, scorer, problem):
+            assert len(problem.sample.events) == scorer.summary["events"]["training"]
+            self.scorers.append(scorer)
+
+    watch = All()
+    scorer = fit(folds="event % 3", options={"callbacks": [watch]})
+    assert len(watch.scorers) == 3
+    assert all(same(*pair) for pair in zip(watch.scorers, scorer.members, strict=True))

@@ -134,7 +134,11 @@ def test_damage_is_noticed(tmp_path, source, monkeypatch):
 
 
 def test_what_is_refused(tmp_path, source):
-    for options in ({"select": "PV_z > 0"}, {"vary": {"up": "Track_pt *= 1.1"}}):
+    for options in (
+        {"select": "PV_z > 0"},
+        {"engine": "openvino"},
+        {"vary": {"up": "Track_pt *= 1.1"}},
+    ):
         with pytest.raises(ConfigError, match="takes one model, explains all events"):
             ts.label(make_scorer(), source, tmp_path, mode="explain", **options)
     with pytest.raises(LabellingError, match="'Track' would be the name of two branches") as error:

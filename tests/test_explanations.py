@@ -5,7 +5,16 @@ from dataclasses import replace
 import awkward as ak
 import numpy as np
 import pytest
-from helpers import BINARY, CLASSES, flat_inputs, make_events, make_scorer, random_arrays
+from helpers import (
+    BINARY,
+    CLASSES,
+    flat_inputs,
+    make_events,
+    make_folds,
+    make_scorer,
+    random_arrays,
+    with_numbers,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -224,3 +233,40 @@ def test_features_are_those_of_the_whole_event():
     expected = leave_out_one_by_one(scorer, jagged)["Track"][:, 0]
     found = scorer.contributions(events)
     np.testing.assert_allclose(ak.flatten(found), expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("task", [BINARY, CLASSES])
+@pytest.mark.parametrize("n_fold", [1, 3])
+def test_several_models(task, n_fold):
+    """What explains a mean, is the mean of what explains each, by fold if there are folds."""
+    scorer = make_folds(task, n_fold, 2)
+    events = with_numbers(make_events(20, seed=3))
+    jagged = jagged_inputs(events, scorer.inputs, fold=scorer.fold_expression)
+    oracle = leave_out_one_by_one(scorer, jagged)
+    for name, found in explain_inputs(scorer, jagged).items():
+        np.testing.assert_allclose(found, oracle[name], atol=2e-6)
+    gradients = explain_inputs(scorer, jagged, "gradient")
+    each = [explain_inputs(member, jagged, "gradient") for member in scorer.members]
+    for name, axis in jagged.axes.items():
+        fold = ak.to_numpy(events.event)[axis.event] % n_fold
+        for i in range(n_fold):
+            expected = np.mean([one[name] for one in each[2 * i : 2 * i + 2]], axis=0)
+            chosen = fold == i
+            np.testing.assert_allclose(gradients[name][chosen], expected[chosen], atol=1e-6)
+    assert (
+        ak.num(scorer.contributions(events)["Track"]).tolist() == ak.num(events.Track_pt).tolist()
+    )
+
+
+def test_several_models_calibrated():
+    scorer = replace(
+        make_folds(BINARY, 3, 2), calibration=Calibration(method="temperature", temperature=2.0)
+    )
+    events = with_numbers(make_events(10, seed=3))
+    found = scorer.contributions(events)["Track"]
+    whole = scorer(events)
+    for event, track in ((3, 0), (5, 1)):
+        rest = scorer(without(events, "Track", event, track))[0]
+        assert found[event, track] == pytest.approx(whole[event] - rest, abs=1e-6)
+    with pytest.raises(ConfigError, match="has no gradient; use 'change'"):
+        scorer.contributions(events, "gradient")
