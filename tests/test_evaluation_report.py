@@ -68,7 +68,7 @@ def test_binary(sample_data, tmp_path):
     assert all((tmp_path / name).with_suffix(".pdf").is_file() for name in names if "png" in name)
     assert headings(tmp_path) == [
         *("Model and data", "Figures", "Training", "Overtraining"),
-        *("Features by class", "Speed and size"),
+        *("Features by class", "Importance", "Speed and size"),
     ]
     text = page(tmp_path)
     assert text.count("data:image/png;base64,") == 8
@@ -96,7 +96,7 @@ def test_several_classes_without_history(sample_data, tmp_path):
     model = scorer(Task(kind="classes", names=("few", "many", "<b>")))
     evaluate(model, config(sample_data, **data), tmp_path)
     assert headings(tmp_path) == [
-        *("Model and data", "Figures", "Features by class", "Speed and size")
+        *("Model and data", "Figures", "Features by class", "Importance", "Speed and size")
     ]
     assert page(tmp_path).count("background efficiency") == 3
     assert "<b>" not in page(tmp_path)
@@ -106,7 +106,13 @@ def test_regression(sample_data, tmp_path):
     task = Task(kind="regression", names=("z",), shift=(0.0,), scale=(1.0,))
     truth = config(sample_data, target=None, regression={"targets": ["PV_z"], "names": ["z"]})
     evaluate(scorer(task), truth, tmp_path, training=truth)
-    assert headings(tmp_path) == ["Model and data", "Figures", "Overtraining", "Speed and size"]
+    assert headings(tmp_path) == [
+        "Model and data",
+        "Figures",
+        "Overtraining",
+        "Importance",
+        "Speed and size",
+    ]
     assert "predicted - true z</td><td>events</td><td>0</td><td>1</td>" in page(tmp_path)
     assert "<td>all</td><td>1,500</td>" in page(tmp_path)
 

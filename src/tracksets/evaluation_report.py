@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from tracksets.datasets import Dataset, read_dataset
 from tracksets.errors import ConfigError
 from tracksets.feature_plots import plot_feature, values_by_class
 from tracksets.features import JaggedInputs
-from tracksets.inputs import feature_names
+from tracksets.folds import whole_numbers
+from tracksets.importance import important_features, important_tracks, names_of
 from tracksets.plots import plot_history
 from tracksets.report import Report
 from tracksets.scorer import Scorer
@@ -26,6 +27,10 @@ __all__ = ("Evaluated", "write_evaluation_report")
 
 _SOME = 100_000
 """Events that features are drawn of, and that the speed is measured with."""
+_FEW = 10_000
+"""Events that importance is measured with."""
+_FEWEST = 1000
+"""Events whose tracks are compared."""
 _EFFICIENCIES = (0.3, 0.5, 0.7, 0.9)
 
 
@@ -107,24 +112,37 @@ def write_evaluation_report(
 
     some = np.linspace(0, len(found.scores) - 1, min(_SOME, len(found.scores))).astype(np.int64)
     [inputs] = found.data.store.load([some])
+    if scorer.folds:
+        numbers = found.data.columns[scorer.folds.expression][some]
+        inputs = replace(inputs, fold=whole_numbers(numbers, scorer.folds.expression))
     if task.kind != "regression":
         report.section("Features by class")
         report.text("Of unit area; a track has the weight of its event.")
         classes, weights = found.data.targets[some], found.data.weights[some]
-        features = _features(scorer)
+        features = names_of(scorer)
         pairs = values_by_class(inputs, features, classes, weights, task.names)
         for i, (label, samples) in enumerate(pairs):
             outputs.append(plot_feature(label, samples, folder / f"feature_{i}.png"))
             report.figure(outputs[-1], label)
+    report.section("Importance")
+    fewer = np.arange(min(_FEW, len(some)))
+    few, targets = inputs.take(fewer), found.data.targets[some[fewer]]
+    lost = important_features(scorer, few, targets, found.data.weights[some[fewer]])
+    report.table(
+        (
+            {"collection": each.collection, "feature": each.feature, "loss": each.loss}
+            for each in lost
+        ),
+        "What is lost of the area under the ROC curve (of a regression: what the residuals grow by, "
+        f"over the spread of the targets) if a feature is shuffled; {len(few.event):,} events.",
+    )
+    report.table(
+        important_tracks(scorer, inputs.take(fewer[:_FEWEST])),
+        "The tracks without which a score would change most, in up to a thousand events.",
+    )
     report.section("Speed and size")
     report.facts(_speed(scorer, inputs))
     return [report.write(folder / "report.html"), *outputs]
-
-
-def _features(scorer: Scorer) -> dict[str, list[str]]:
-    inputs = scorer.inputs
-    found = {name: feature_names(each.features) for name, each in inputs.collections.items()}
-    return {**found, "event": feature_names(inputs.event)}
 
 
 def _facts(found: Evaluated) -> dict[str, object]:
@@ -139,7 +157,7 @@ def _facts(found: Evaluated) -> dict[str, object]:
         "model": scorer.hash,
         "gives": f"{scorer.task.kind}: {', '.join(scorer.task.names)}",
         "inputs": "; ".join(
-            f"{name}: {', '.join(each)}" for name, each in _features(scorer).items() if each
+            f"{name}: {', '.join(each)}" for name, each in names_of(scorer).items() if each
         ),
         "cuts on tracks": "; ".join(
             f"{name}: {each.select}" for name, each in scorer.inputs.collections.items()
