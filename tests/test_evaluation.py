@@ -120,7 +120,7 @@ def test_variations(sample_data, tmp_path):
     model = scorer(Task(kind="binary", names=("b", "s")))
     truth = config(sample_data, target="isSignal", classes=CLASSES)
     texts = ["up: Track_pt *= 1.5", "Track_d0 = 0"]
-    result = evaluate(model, truth, tmp_path, texts)
+    result = evaluate(model, truth, tmp_path, vary=texts)
     data = read_dataset(truth, INPUTS)
     nominal = model.score_inputs(data.inputs)[:, 0].astype(float)
     assert list(result.variations) == ["up", "vary2"]
@@ -140,7 +140,7 @@ def test_variations(sample_data, tmp_path):
         assert found["text"] in result.table
     assert json.loads((tmp_path / "figures.json").read_text())["variations"] == result.variations
     # Events that are not shifted do not change, and that is known for sure.
-    same = evaluate(model, truth, tmp_path, ["Track_pt *= 1"]).variations["vary1"]
+    same = evaluate(model, truth, tmp_path, vary=["Track_pt *= 1"]).variations["vary1"]
     assert same["auc_change"] == same["auc_change_uncertainty"] == same["largest_change"] == 0
 
 
