@@ -19,6 +19,8 @@ from rootfiles import scorer_for
 
 import tracksets as ts
 from tracksets.config import read_config
+from tracksets.engines import Engine
+from tracksets.errors import ProcessError
 from tracksets.export import export
 
 REPOSITORY = Path(__file__).parents[1]
@@ -105,6 +107,16 @@ def names(folder: Path) -> dict[str, Any]:
     }
 
 
+def skip_without_instructions(page: str) -> None:
+    """Skip the page on engines where the processor has no instructions for bfloat16."""
+    if page == "engines":
+        pytest.importorskip("openvino", reason="openvino is not installed")
+        try:
+            Engine("openvino", "bfloat16").describe()
+        except ProcessError as error:
+            pytest.skip(str(error))
+
+
 @pytest.fixture
 def page_folder(ready: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "page"
@@ -123,6 +135,7 @@ def test_python(page: str, page_folder: Path, monkeypatch: pytest.MonkeyPatch) -
         test = (REPOSITORY / "tests" / ELSEWHERE[page]).read_text(encoding="utf-8")
         assert f'"{page}.md"' in test
         return
+    skip_without_instructions(page)
     have = names(page_folder)
     if page == "training":  # of ensembles, among others
         have["scorer"] = several(have["scorer"])
@@ -137,6 +150,7 @@ def test_python(page: str, page_folder: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_commands(page: str, page_folder: Path) -> None:
+    skip_without_instructions(page)
     program = Path(sys.executable).parent / "tracksets"
     for line in "".join(blocks(page, "console")).splitlines():
         if not line.startswith("$ tracksets ") or "MODEL" in line or "FILE" in line:
