@@ -96,9 +96,9 @@ def speed(folder: Path, n_jet: int, steps: int, rounds: int) -> None:
     config = read_config(prepare(folder, 1, n_jet))
     assert config.inputs is not None
     limit_steps(steps)
-    with read_dataset(config, config.inputs) as whole:
+    with read_dataset(config, config.inputs, memory=float("inf")) as whole:
         size = int(whole.store.sizes(slice(None)).sum())
-        with read_dataset(config, config.inputs, size / 10) as parts:
+        with read_dataset(config, config.inputs, memory=size / 10) as parts:
             contestants = {"memory": training(config, whole), "files": training(config, parts)}
             seconds = alternate(contestants, rounds)
     rows = [

@@ -14,6 +14,8 @@ import jax
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tracksets.steps import State, Steps
+
 REPOSITORY = Path(__file__).parents[1]
 
 # The first example of a shape compiles, so times say nothing.
@@ -95,3 +97,28 @@ def client():
     options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
     with distributed.LocalCluster(**options) as cluster, distributed.Client(cluster) as client:
         yield client
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
+    """Return a function that lets the n-th step from now on fail."""
+
+    def prepare(n: int) -> None:
+        calls = iter(range(n))
+        original = Steps.start
+
+        def start(self: Steps, params: Any) -> State:
+            step = self.step
+
+            def counted(*arguments: Any) -> Any:
+                if next(calls, None) is None:
+                    raise RuntimeError("power cut")
+                return step(*arguments)
+
+            monkeypatch.setattr(self, "step", counted)
+            return original(self, params)
+
+        monkeypatch.setattr(Steps, "start", start)
+
+    yield prepare
+    monkeypatch.undo()

@@ -49,31 +49,6 @@ def uninterrupted(tmp_path_factory):
     return saved(fit(), tmp_path_factory.mktemp("uninterrupted"))
 
 
-@pytest.fixture
-def failing(monkeypatch):
-    """Return a function that lets the n-th step from now on fail."""
-
-    def prepare(n):
-        calls = iter(range(n))
-        original = Steps.start
-
-        def start(self, params):
-            step = self.step
-
-            def counted(*arguments):
-                if next(calls, None) is None:
-                    raise RuntimeError("power cut")
-                return step(*arguments)
-
-            monkeypatch.setattr(self, "step", counted)
-            return original(self, params)
-
-        monkeypatch.setattr(Steps, "start", start)
-
-    yield prepare
-    monkeypatch.undo()
-
-
 @pytest.mark.parametrize("n", [0, 1, 4, 7, 11])
 def test_going_on_is_like_no_interruption(n, failing, monkeypatch, tmp_path, uninterrupted):
     failing(n)

@@ -19,7 +19,6 @@ from tracksets.config import check_config, read_config
 from tracksets.datasets import read_dataset
 from tracksets.errors import FileError
 from tracksets.evaluation import evaluate
-from tracksets.steps import Steps
 from tracksets.stores import InMemory
 from tracksets.streaming import Spooled
 from tracksets.trees import Tree
@@ -76,7 +75,7 @@ def dataset(folder, memory, **changes):
         "folder": str(folder),
     }
     checked = check_config(content)
-    return read_dataset(checked, checked.inputs, memory)
+    return read_dataset(checked, checked.inputs, memory=memory)
 
 
 def same_training(one, two):
@@ -148,23 +147,9 @@ def test_files_are_read_once_whatever_the_number_of_epochs(folder, monkeypatch):
 
 
 @pytest.mark.parametrize("n", [1, 8, 13])
-def test_going_on_is_like_no_interruption(folder, n, monkeypatch):
+def test_going_on_is_like_no_interruption(folder, n, failing, monkeypatch):
     expected = ts.train(config(folder, HALF), progress=False)
-    calls = iter(range(n))
-    original = Steps.start
-
-    def start(self, params):
-        step = self.step
-
-        def counted(*arguments):
-            if next(calls, None) is None:
-                raise RuntimeError("power cut")
-            return step(*arguments)
-
-        monkeypatch.setattr(self, "step", counted)
-        return original(self, params)
-
-    monkeypatch.setattr(Steps, "start", start)
+    failing(n)
     with pytest.raises(RuntimeError, match="power cut"):
         ts.train(config(folder, HALF), progress=False, checkpoints=folder / "state")
     monkeypatch.undo()

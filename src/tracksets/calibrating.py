@@ -23,7 +23,7 @@ from tracksets.engine import compute
 from tracksets.errors import ConfigError, DataError, near_misses
 from tracksets.features import JaggedInputs, jagged_inputs
 from tracksets.fields import Columns
-from tracksets.scorer import Scorer, load
+from tracksets.scorer import Scorer, loaded
 from tracksets.targets import Task, task_of
 
 __all__ = (
@@ -94,13 +94,12 @@ def calibrate_on_files(
     DataError
         If the events cannot be calibrated on.
     """
-    scorer = model if isinstance(model, Scorer) else load(model)
-    config = config if isinstance(config, Config) else read_config(config)
-    fold = scorer.fold_expression
-    memory = config.training.memory_gb * 1e9
-    with read_dataset(config, scorer.inputs, memory, [*filter(None, [fold])]) as data:
+    scorer, config = loaded(model), read_config(config)
+    with read_dataset(config, scorer.inputs, columns=scorer.event_level) as data:
         refuse_other_task(scorer.task, data.task)
-        return calibrate_inputs(scorer, data.parts(fold), data.targets, data.weights, method)
+        return calibrate_inputs(
+            scorer, data.parts(scorer.fold_expression), data.targets, data.weights, method
+        )
 
 
 def calibrate_inputs(

@@ -187,19 +187,21 @@ class Config(Configuration):
         return self
 
 
-def read_config(path: str | os.PathLike[str]) -> Config:
+def read_config(path: Config | str | os.PathLike[str]) -> Config:
     """Read a configuration.
 
     Parameters
     ----------
     path
-        Of a TOML file.
+        Of a TOML file; a configuration is returned as it is.
 
     Raises
     ------
     ConfigError
         If it is missing or wrong: every wrong key, type or value with its path and near misses.
     """
+    if isinstance(path, Config):
+        return path
     path = Path(path)
     if not path.is_file():
         there = sorted(each.name for each in path.parent.glob("*.toml"))

@@ -105,7 +105,11 @@ class _Source:
 
 
 def read_dataset(
-    config: Config, inputs: Inputs, memory: float | None = None, columns: Sequence[str] = ()
+    config: Config,
+    inputs: Inputs,
+    *,
+    columns: Sequence[str] = (),
+    memory: float | None = None,
 ) -> Dataset:
     """Read the events of a configuration, in the order of classes, files and entries.
 
@@ -115,10 +119,11 @@ def read_dataset(
         Says which events, and what is true of them.
     inputs
         What to see of them.
-    memory
-        Bytes of flat inputs that may be held in memory; others are kept in temporary files.
     columns
         Further event-level expressions to evaluate.
+    memory
+        Bytes of flat inputs that may be held in memory; others are kept in temporary files. By
+        default what the configuration says.
 
     Raises
     ------
@@ -132,7 +137,8 @@ def read_dataset(
     others = {text: Growing() for text in columns}
     sources = list(_sources(config))
     identities: dict[str, tuple[object, ...]] = {}
-    with Collector(memory) as collector:
+    limit = config.training.memory_gb * 1e9 if memory is None else memory
+    with Collector(limit) as collector:
         for source in sources:
             n = 0
             for file, part in _read(source, inputs, list(others), identities):

@@ -27,7 +27,7 @@ from tracksets.figures import (
 )
 from tracksets.metrics import roc
 from tracksets.plots import plot_prediction, plot_reliability, plot_roc, plot_scores
-from tracksets.scorer import Scorer, load
+from tracksets.scorer import Scorer, loaded
 from tracksets.targets import Task
 from tracksets.variations import named_variations
 
@@ -100,18 +100,15 @@ def evaluate(
     MissingExtraError
         If matplotlib, mplhep or hist is not installed.
     """
-    scorer = model if isinstance(model, Scorer) else load(model)
-    config = config if isinstance(config, Config) else read_config(config)
+    scorer, config = loaded(model), read_config(config)
+    training = None if training is None else read_config(training)
     shifts = named_variations(vary)
-    if training is not None and not isinstance(training, Config):
-        training = read_config(training)
     folder = Path(output)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(f"cannot write to the folder {folder}: {error.strerror}") from error
-    memory, fold = config.training.memory_gb * 1e9, scorer.fold_expression
-    with read_dataset(config, scorer.inputs, memory, [*filter(None, [fold])]) as data:
+    with read_dataset(config, scorer.inputs, columns=scorer.event_level) as data:
         return _evaluate(scorer, config, data, shifts, folder, training)
 
 
@@ -191,11 +188,10 @@ def _varied(
     scorer: Scorer, config: Config, data: Dataset, scores: NDArray[np.float32], text: str
 ) -> dict[str, float]:
     shifted = scorer.varied(text)
-    memory, fold = config.training.memory_gb * 1e9, scorer.fold_expression
-    with read_dataset(config, shifted.inputs, memory, [*filter(None, [fold])]) as again:
+    with read_dataset(config, shifted.inputs, columns=scorer.event_level) as again:
         if len(again.targets) != len(data.targets):
             raise DataError(f"'{text}': the files have other events than a moment ago")
-        others = shifted.score_parts(again.parts(fold))
+        others = shifted.score_parts(again.parts(scorer.fold_expression))
     return changes(scorer.task, data.targets, scores, others, data.weights)
 
 

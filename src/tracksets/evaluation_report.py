@@ -208,15 +208,16 @@ def _rejections(band: Band) -> Iterator[dict[str, object]]:
 
 def _trained(scorer: Scorer, training: Config) -> Scored:
     """Score the events of the training."""
-    memory, fold = training.training.memory_gb * 1e9, scorer.fold_expression
-    with read_dataset(training, scorer.inputs, memory, [*filter(None, [fold])]) as data:
+    with read_dataset(training, scorer.inputs, columns=scorer.event_level) as data:
         task = scorer.task
         if (data.task.kind, data.task.names) != (task.kind, task.names):
             raise ConfigError(
                 f"the model gives {task.kind} scores of {list(task.names)}, but the configuration "
                 f"of its training has {data.task.kind} targets {list(data.task.names)}"
             )
-        return Scored(scorer.score_parts(data.parts(fold)), data.targets, data.weights)
+        return Scored(
+            scorer.score_parts(data.parts(scorer.fold_expression)), data.targets, data.weights
+        )
 
 
 def _speed(scorer: Scorer, inputs: JaggedInputs) -> dict[str, Any]:

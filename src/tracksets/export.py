@@ -23,7 +23,7 @@ from tracksets.features import JaggedInputs, jagged_inputs
 from tracksets.fields import Columns
 from tracksets.inputs import Collection, Inputs, feature_names, paths_of
 from tracksets.reading import open_tree
-from tracksets.scorer import Scorer, load
+from tracksets.scorer import Scorer, loaded
 
 _Open = Callable[[Path], Callable[[JaggedInputs], NDArray[np.float32]]]
 
@@ -92,7 +92,7 @@ def export(
     MissingExtraError
         If onnx, onnxruntime or flatbuffers is not installed.
     """
-    scorer = (model if isinstance(model, Scorer) else load(model)).on("jax")
+    scorer = loaded(model).on("jax")
     path = Path(output)
     write, open_, beside = _format(path)
     for each in (path, beside):

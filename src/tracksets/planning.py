@@ -9,7 +9,7 @@ from tracksets.chunks import Scorers, branches_of
 from tracksets.errors import ConfigError, FileError, near_misses
 from tracksets.filenames import is_remote, split_name
 from tracksets.parquet import is_parquet
-from tracksets.scorer import Scorer, load
+from tracksets.scorer import loaded
 from tracksets.writing import Format
 
 __all__ = ("outputs_of", "scorers_of")
@@ -25,8 +25,7 @@ def scorers_of(model: Any, field: str, spread: bool, vary: Mapping[str, str]) ->
     if several and not model:
         raise ConfigError("there is no model")
     scorers = {
-        str(name): each if isinstance(each, Scorer) else load(each)
-        for name, each in (model if several else {field: model}).items()
+        str(name): loaded(each) for name, each in (model if several else {field: model}).items()
     }
     scorers |= {
         f"{name}_{shift}": scorer.varied(text)

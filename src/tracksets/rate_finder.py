@@ -18,7 +18,7 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from tracksets.config import Config, read_config
+from tracksets.config import Config
 from tracksets.datasets import read_dataset
 from tracksets.ensembles import first_problem
 from tracksets.errors import ConfigError, NonFiniteError
@@ -30,7 +30,7 @@ from tracksets.progress import counted
 from tracksets.samples import Batch, stacked
 from tracksets.settings import Training
 from tracksets.sharding import share
-from tracksets.training import flattened
+from tracksets.training import flattened, to_train
 from tracksets.training_plots import plot_scan
 
 __all__ = ("RateScan", "find_learning_rate", "find_learning_rate_for", "scan")
@@ -134,13 +134,9 @@ def find_learning_rate_for(
     progress: bool = True,
 ) -> RateScan:
     """Do as `find_learning_rate`, for what a configuration says; see there."""
-    if not isinstance(config, Config):
-        config = read_config(config)
-    if config.inputs is None:
-        raise ConfigError("the configuration has no [inputs], which a training needs")
-    memory, columns = config.training.memory_gb * 1e9, config.training.expressions
-    with read_dataset(config, config.inputs, memory, columns) as data:
-        what = (data.store, data.targets, data.task, config.inputs, data.training_weights(config))
+    config, inputs = to_train(config)
+    with read_dataset(config, inputs, columns=config.training.expressions) as data:
+        what = (data.store, data.targets, data.task, inputs, data.training_weights(config))
         problem = first_problem(*what, config.model, config.training, data.columns)
         return scan(problem, config.training, start, stop, steps, progress)
 

@@ -20,7 +20,7 @@ from tracksets.headers import read_parts
 from tracksets.members import combined, joined
 from tracksets.trained import Trained
 
-__all__ = ("Scorer", "load")
+__all__ = ("Scorer", "load", "loaded")
 
 _WINDOW_TRACKS = 2**18
 """Tracks that are made into flat inputs at a time; bounds the memory of a call, and is small enough
@@ -197,6 +197,11 @@ class Scorer(Trained, Abilities):
             ak.typetracer.touch_data(column_of(events, path))
         scores = self.task.as_array(self.score_parts([], spread), spread)
         return ak.Array(ak.to_layout(scores).to_typetracer(forget_length=True))
+
+
+def loaded(model: Scorer | str | os.PathLike[str]) -> Scorer:
+    """Return a scorer as it is, or read it from a model file; see `load`."""
+    return model if isinstance(model, Scorer) else load(model)
 
 
 def load(

@@ -119,6 +119,11 @@ class Trained:
         """What gives the fold of an event, if there are folds."""
         return self.folds.expression if self.folds else None
 
+    @property
+    def event_level(self) -> list[str]:
+        """Event-level expressions that are evaluated beside the inputs."""
+        return [self.folds.expression] if self.folds else []
+
     def branches(self, source: Any = None) -> list[str]:
         """List what the scorer reads.
 
@@ -135,7 +140,7 @@ class Trained:
             If one is not there.
         """
         if source is None or isinstance(source, str):
-            return self.inputs.plain_branches(*filter(None, [self.fold_expression]))
+            return self.inputs.plain_branches(*self.event_level)
         if isinstance(source, ak.Array):
             fields = Fields.of(source)
         else:
@@ -145,8 +150,7 @@ class Trained:
 
     def paths(self, fields: Fields, *event_level: str) -> list[Path]:
         """List the columns that a call reads, and those of further event-level expressions."""
-        own = filter(None, [self.fold_expression])
-        return paths_of(self.inputs, fields, *own, *event_level)
+        return paths_of(self.inputs, fields, *self.event_level, *event_level)
 
     def link(self, outputs: Float[np.ndarray, "event output"]) -> Float[np.ndarray, "event score"]:
         """Turn outputs of the network into scores."""

@@ -23,7 +23,7 @@ from tracksets.settings import Training
 from tracksets.stores import InMemory
 from tracksets.targets import Task, task_of
 
-__all__ = ("Flat", "fit", "flattened", "train")
+__all__ = ("Flat", "fit", "flattened", "to_train", "train")
 
 
 def fit(
@@ -92,6 +92,20 @@ def fit(
     return fit_inputs(flat.store, flat.targets, flat.task, inputs, *settings)
 
 
+def to_train(config: Config | str | os.PathLike[str]) -> tuple[Config, Inputs]:
+    """Read a configuration, if that is yet to be done, and return its inputs, too.
+
+    Raises
+    ------
+    ConfigError
+        If it has none, or is wrong.
+    """
+    config = read_config(config)
+    if config.inputs is None:
+        raise ConfigError("the configuration has no [inputs], which a training needs")
+    return config, config.inputs
+
+
 class Flat(NamedTuple):
     """Events in memory, with what there is to learn."""
 
@@ -153,17 +167,13 @@ def train(
     meet()
     if checkpoints is not None and not resume:
         refuse_earlier(checkpoints)
-    if not isinstance(config, Config):
-        config = read_config(config)
-    if config.inputs is None:
-        raise ConfigError("the configuration has no [inputs], which a training needs")
-    memory, columns = config.training.memory_gb * 1e9, config.training.expressions
-    with read_dataset(config, config.inputs, memory, columns) as data:
+    config, inputs = to_train(config)
+    with read_dataset(config, inputs, columns=config.training.expressions) as data:
         return fit_inputs(
             data.store,
             data.targets,
             data.task,
-            config.inputs,
+            inputs,
             data.training_weights(config),
             config.model,
             config.training,
