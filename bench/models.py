@@ -19,14 +19,15 @@ from numpy.typing import NDArray
 from bench import harness, real_data
 from tracksets.config import read_config
 from tracksets.demo import sample_data
+from tracksets.ensembles import fit_inputs
 from tracksets.features import JaggedInputs, jagged_inputs
 from tracksets.fields import Columns
 from tracksets.inputs import Inputs
 from tracksets.metrics import roc_auc
 from tracksets.models import Model
 from tracksets.settings import Training
+from tracksets.stores import InMemory
 from tracksets.targets import Task
-from tracksets.training import fit_inputs
 
 SEEDS = (1, 2, 3)
 MODELS: Mapping[str, Model] = {
@@ -128,7 +129,7 @@ def auc(these: Problem, model: Model, seed: int, **options: object) -> tuple[flo
     for part in these.parts:
         others = np.setdiff1d(np.arange(len(these.truth)), part)
         scorer = fit_inputs(
-            these.jagged.take(others),
+            InMemory(these.jagged.take(others)),
             these.truth[others],
             task,
             these.inputs,

@@ -108,7 +108,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
         calls = iter(range(n))
         original = Steps.start
 
-        def start(self: Steps, params: Any) -> State:
+        def start(self: Steps, *drawn: Any) -> State:
             step = self.step
 
             def counted(*arguments: Any) -> Any:
@@ -117,7 +117,7 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
                 return step(*arguments)
 
             monkeypatch.setattr(self, "step", counted)
-            return original(self, params)
+            return original(self, *drawn)
 
         monkeypatch.setattr(Steps, "start", start)
 

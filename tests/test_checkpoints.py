@@ -68,10 +68,10 @@ def test_going_on_makes_only_the_steps_that_are_left(failing, monkeypatch, tmp_p
     monkeypatch.setattr(Steps, "_step", step)
     original = Steps.start
 
-    def start(self, params):
+    def start(self, *drawn):
         compiled = self.step
         monkeypatch.setattr(self, "step", lambda *x: made.append(x[-1][1]) or compiled(*x))
-        return original(self, params)
+        return original(self, *drawn)
 
     monkeypatch.setattr(Steps, "start", start)
     fit(checkpoints=tmp_path, resume=True)

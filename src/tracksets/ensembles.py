@@ -34,6 +34,7 @@ from tracksets.sharding import share
 from tracksets.splitting import Member, Splitting
 from tracksets.stores import Indices, Store
 from tracksets.targets import Task
+from tracksets.units import multiplicities
 
 __all__ = ("first_problem", "fit_inputs")
 
@@ -146,8 +147,9 @@ def _problem(sample: Sample, member: Member, task: Task, inputs: Inputs, model: 
             "few events"
         )
     counts = sample.store.counts
+    architecture = Architecture.of(model, inputs, task.outputs)
     return Problem(
-        architecture=Architecture.of(model, inputs, task.outputs),
+        architecture=architecture,
         task=task,
         scaling=scalings(
             inputs,
@@ -161,6 +163,9 @@ def _problem(sample: Sample, member: Member, task: Task, inputs: Inputs, model: 
             **{name: feature_names(each.features) for name, each in inputs.collections.items()},
             "event": feature_names(inputs.event),
         },
+        multiplicity=multiplicities(
+            architecture, {name: each[train.events] for name, each in counts.items()}
+        ),
     )
 
 

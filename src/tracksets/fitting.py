@@ -28,6 +28,7 @@ from tracksets.settings import Training
 from tracksets.sharding import on_all, share, shared_out, to_host
 from tracksets.steps import State, Steps, compiled_steps
 from tracksets.targets import Task
+from tracksets.units import units
 from tracksets.watching import IN_FLIGHT, REMEDY, Progress, Watch
 
 __all__ = ("Fitted", "Problem", "fit_network", "started")
@@ -50,6 +51,9 @@ class Problem:
         Slots of the blocks.
     features
         By collection: names of the features, for messages.
+    multiplicity
+        By collection: how large a sum over the tracks of an event typically is; 1 where
+        nothing is said.
     """
 
     architecture: Architecture
@@ -59,6 +63,7 @@ class Problem:
     validation: Part | None
     shape: Shape
     features: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    multiplicity: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -132,7 +137,8 @@ def started(problem: Problem, training: Training) -> tuple[Steps, State, Any]:
     network.event_scaling.set(problem.scaling[1])
     params, rest = nnx.state(network, nnx.Param, ...)
     steps = compiled_steps(problem.architecture, problem.task, training)
-    return steps, on_all(steps.start(params)), on_all(rest)
+    measure = units(params, problem.architecture, problem.multiplicity)
+    return steps, on_all(steps.start(params, measure)), on_all(rest)
 
 
 class _Fit:

@@ -39,11 +39,14 @@ class State(NamedTuple):
         Of optax.
     average
         Moving average of the parameters and its counter; empty without one.
+    units
+        What the optimiser measures the parameters in; see `units`. Stays the same.
     """
 
     params: Any
     optimiser: Any
     average: Any
+    units: Any
 
 
 class Steps:
@@ -94,9 +97,11 @@ class Steps:
         vector, as_tree = ravel_pytree(tree)
         return as_tree(jax.lax.psum(vector, AXIS))
 
-    def start(self, params: Any) -> State:
-        """Return the state before the first step."""
-        return State(params, self.direction.init(params), self.averaging.init(params))
+    def start(self, drawn: Any, units: Any = None) -> State:
+        """Return the state before the first step, of weights that were drawn in these units."""
+        units = jax.tree.map(lambda _: jnp.ones(()), drawn) if units is None else units
+        params = jax.tree.map(jnp.multiply, drawn, units)
+        return State(params, self.direction.init(drawn), self.averaging.init(params), units)
 
     def kept(self, state: State) -> Any:
         """Return the parameters to validate and to keep: the average, if there is one."""
@@ -177,11 +182,16 @@ class Steps:
         sums = jax.tree.map(lambda *each: sum(each[1:], each[0]), *shares)
         loss, gradient = self._sum(sums)
         largest = jnp.stack([jnp.max(jnp.abs(x)) for x in jax.tree.leaves(gradient)])
-        updates, optimiser = self.direction.update(gradient, state.optimiser, state.params)
-        updates = jax.tree.map(lambda x: -rate * x, updates)
+        units = state.units
+        updates, optimiser = self.direction.update(
+            jax.tree.map(jnp.multiply, gradient, units),
+            state.optimiser,
+            jax.tree.map(jnp.divide, state.params, units),
+        )
+        updates = jax.tree.map(lambda x, unit: -rate * unit * x, updates, units)
         params = optax.apply_updates(state.params, updates)
         _, average = self.averaging.update(params, state.average)
-        return State(params, optimiser, average), loss, largest
+        return State(params, optimiser, average, units), loss, largest
 
     def _accumulated(
         self,
