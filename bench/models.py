@@ -1,15 +1,24 @@
-"""Models on three tasks, the same events held out for all: area under the ROC curve.
+"""Models on three tasks, the same events held out for all: how well they do, and what they cost.
 
 The quark and gluon jets are ROOT files in the folder TRACKSETS_JETS, with the branches that
-`examples/quark_gluon.toml` reads; the other files are those of TRACKSETS_TEST_DATA.
+`examples/quark_gluon.toml` reads; the other files are those of TRACKSETS_TEST_DATA. EnergyFlow and
+weaver's ParticleNet train on the same jets, where the variables TRACKSETS_ENERGYFLOW and
+TRACKSETS_WEAVER name a Python that has them.
+
+It takes hours, so each result is kept in `bench/results/models.json` when it is there, and what is
+there is not done again.
 """
 
+import json
 import os
 import statistics
+import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import awkward as ak
 import numpy as np
@@ -23,31 +32,50 @@ from tracksets.ensembles import fit_inputs
 from tracksets.features import JaggedInputs, jagged_inputs
 from tracksets.fields import Columns
 from tracksets.inputs import Inputs
-from tracksets.metrics import roc_auc
+from tracksets.metrics import roc
 from tracksets.models import Model
+from tracksets.scorer import Scorer
 from tracksets.settings import Training
 from tracksets.stores import InMemory
 from tracksets.targets import Task
 
+KEPT = Path(__file__).parent / "results" / "models.json"
+PEERS = Path(__file__).parent / "peers"
 SEEDS = (1, 2, 3)
 MODELS: Mapping[str, Model] = {
-    "default": Model(),
     "deep_sets": Model.deep_sets(),
     "pfn": Model.pfn(),
-    "sum, mean, max": Model(pool=("sum", "mean", "max"), activation="relu"),
-    "sum, mean, max; gelu": Model(pool=("sum", "mean", "max"), activation="gelu"),
+    "sum, gelu": Model(pool=("sum",), activation="gelu"),
+    "sum, mean, max, gelu": Model(pool=("sum", "mean", "max"), activation="gelu"),
     "poolings": Model.poolings(),
     "resnet": Model.resnet(),
     "context": Model.context(),
-    "context, 2 rounds": Model.context(rounds=2),
 }
-JET = Inputs.model_validate(
-    {
-        "collections": {
-            "part": {"features": ["log(pt/sum(pt))", "y - jet_y", "deltaphi(phi, jet_phi)"]}
-        }
-    }
+ANGLES = ["y - jet_y", "deltaphi(phi, jet_phi)"]
+RADIUS = "log(hypot(y - jet_y, deltaphi(phi, jet_phi)) + 0.001)"
+TYPE = "onehot(abs(pdgId), 22, 211, 321, 130, 2112, 2212, 11, 13)"
+FEATURES: Mapping[str, Sequence[str]] = {
+    "z, angles": ["pt/sum(pt)", *ANGLES],
+    "log z, angles": ["log(pt/sum(pt))", *ANGLES],
+    "log z, angles, log radius": ["log(pt/sum(pt))", *ANGLES, RADIUS],
+    "log z, angles, log radius, type": ["log(pt/sum(pt))", *ANGLES, RADIUS, TYPE],
+}
+JETS = (
+    # features, models, numbers of training jets
+    ("z, angles", ("pfn",), (50_000,)),
+    ("log z, angles", ("pfn", "deep_sets", "sum, mean, max, gelu"), (50_000,)),
+    (
+        "log z, angles, log radius",
+        ("deep_sets", "sum, mean, max, gelu", "context", "poolings", "resnet"),
+        (50_000,),
+    ),
+    ("log z, angles, log radius", ("sum, mean, max, gelu",), (5_000, 10_000, 20_000)),
+    ("log z, angles, log radius, type", ("sum, mean, max, gelu",), (50_000,)),
 )
+"""What is trained on jets; the rest of the table is made of peers."""
+
+N_TEST = 15_000
+PEER_EPOCHS = {"EnergyFlow PFN": 15, "ParticleNet-lite": 10}
 
 
 @dataclass(frozen=True)
@@ -73,59 +101,75 @@ class Problem:
     parts: tuple[NDArray[np.int64], ...]
 
 
-def problem(
-    inputs: Inputs, events: ak.Array, truth: NDArray[np.int64], training: Training, folds: int
-) -> Problem:
-    """Make flat inputs, and share the events out among folds."""
+def folded(config_file: Path, events: ak.Array, truth: NDArray[np.int64]) -> Problem:
+    """Make flat inputs as a configuration says, and share the events out among four folds."""
+    config = read_config(config_file)
+    assert config.inputs is not None
     number = np.arange(len(events))
-    parts = tuple(np.flatnonzero(number % folds == k) for k in range(folds))
-    return Problem(inputs, jagged_inputs(Columns(events), inputs), truth, training, parts)
+    parts = tuple(np.flatnonzero(number % 4 == k) for k in range(4))
+    jagged = jagged_inputs(Columns(events), config.inputs)
+    return Problem(config.inputs, jagged, truth, config.training, parts)
 
 
 def sample() -> Problem:
-    """Pairs of b quarks, from the sample data; four folds."""
-    config = read_config(sample_data() / "train.toml")
-    events = [
-        uproot.open(f"{sample_data() / name}.root:Events").arrays()
-        for name in ("background", "signal")
-    ]
+    """Pairs of b quarks, from the sample data."""
+    files = [f"{sample_data() / name}.root:Events" for name in ("background", "signal")]
+    events = [uproot.open(name).arrays() for name in files]
     truth = np.repeat([0, 1], [len(each) for each in events])
-    return problem(config.inputs, ak.concatenate(events), truth, config.training, 4)
+    return folded(sample_data() / "train.toml", ak.concatenate(events), truth)
 
 
 def single_top() -> Problem:
-    """Single top quarks against W pairs; four folds."""
-    config = read_config(real_data.REPOSITORY / "examples" / "single_top.toml")
-    events, truth = real_data.read(Path(os.environ["TRACKSETS_TEST_DATA"]))
-    return problem(config.inputs, events, truth, config.training, real_data.FOLDS)
+    """Single top quarks against W pairs."""
+    config = real_data.REPOSITORY / "examples" / "single_top.toml"
+    return folded(config, *real_data.read(Path(os.environ["TRACKSETS_TEST_DATA"])))
 
 
-def jets(n_train: int = 50_000, n_test: int = 15_000, inputs: Inputs = JET) -> Problem:
-    """Quark against gluon jets without particle type, as many of both; one part is held out."""
+def read_jets(n_train: int) -> tuple[ak.Array, NDArray[np.int64]]:
+    """Return quark and gluon jets, as many of both, and which are quarks.
+
+    The first `N_TEST` are to be held out; they are the same for each number of training jets.
+    """
     files = sorted(Path(os.environ["TRACKSETS_JETS"]).glob("*.root"))
     events = ak.concatenate([uproot.open(f"{name}:Events").arrays() for name in files])
     truth = ak.to_numpy(events.is_quark).astype(np.int64)
-    random = np.random.default_rng(0)
-    each = (n_train + n_test) // 2
-    classes = [random.permutation(np.flatnonzero(truth == kind))[:each] for kind in (0, 1)]
+    each = (n_train + N_TEST) // 2
+    classes = [
+        np.random.default_rng(kind).permutation(np.flatnonzero(truth == kind))[:each]
+        for kind in (0, 1)
+    ]
     if min(map(len, classes)) < each:
-        raise SystemExit(f"{n_train + n_test} jets needed, there are {[*map(len, classes)]}")
-    chosen = random.permutation(np.concatenate(classes))
-    training = Training(epochs=15, block_tracks=8192, validation=0.05)
-    inputs_of = jagged_inputs(Columns(events[chosen]), inputs)
-    return Problem(inputs, inputs_of, truth[chosen], training, (np.arange(n_test),))
+        raise SystemExit(f"{each} jets of both kinds needed, there are {[*map(len, classes)]}")
+    random = np.random.default_rng(2)
+    held_out = random.permutation(np.concatenate([each[: N_TEST // 2] for each in classes]))
+    train = random.permutation(np.concatenate([each[N_TEST // 2 :] for each in classes]))
+    chosen = np.concatenate([held_out, train])
+    return events[chosen], truth[chosen]
 
 
-def auc(these: Problem, model: Model, seed: int, **options: object) -> tuple[float, float]:
-    """Return the AUC on held-out events, and the seconds that the training took.
+def jets(events: ak.Array, truth: NDArray[np.int64], features: Sequence[str]) -> Problem:
+    """Quark against gluon jets; one part is held out."""
+    inputs = Inputs.model_validate({"collections": {"part": {"features": features}}})
+    training = Training(epochs=15, block_tracks=8192, validation=0.05, schedule="cosine")
+    jagged = jagged_inputs(Columns(events), inputs)
+    return Problem(inputs, jagged, truth, training, (np.arange(N_TEST),))
 
-    The AUC is that of all parts together, as their scores are probabilities.
+
+def quality(truth: NDArray[np.int64], scores: NDArray[np.floating]) -> dict[str, float]:
+    """Return the area under the ROC curve, and the background rejection at 50 % efficiency."""
+    curve = roc(truth, scores)
+    return {"auc": curve.auc, "rejection": float(curve.rejection([0.5])[0])}
+
+
+def train(these: Problem, model: Model, seed: int) -> dict[str, float]:
+    """Return quality and costs of a model.
+
+    The quality is that of all parts together, as their scores are probabilities.
     """
-    training = Training.model_validate({**these.training.model_dump(), **options, "seed": seed})
+    training = these.training.model_copy(update={"seed": seed})
     task = Task(kind="binary", names=("background", "signal"))
     held_out = np.concatenate(these.parts)
-    scores = []
-    begin = time.perf_counter()
+    scores, begin = [], time.perf_counter()
     for part in these.parts:
         others = np.setdiff1d(np.arange(len(these.truth)), part)
         scorer = fit_inputs(
@@ -138,35 +182,141 @@ def auc(these: Problem, model: Model, seed: int, **options: object) -> tuple[flo
             progress=False,
         )
         scores.append(scorer.score_inputs(these.jagged.take(part))[:, 0])
-    seconds = time.perf_counter() - begin
-    return roc_auc(these.truth[held_out], np.concatenate(scores)), seconds
+    return {
+        **quality(these.truth[held_out], np.concatenate(scores)),
+        "seconds": time.perf_counter() - begin,
+        **size(scorer, {name: each.mean() for name, each in these.jagged.counts.items()}),
+    }
 
 
-def rows(these: Problem, **options: object) -> Iterator[dict[str, str]]:
-    """Measure each model with each seed."""
-    for name, model in MODELS.items():
-        found = [auc(these, model, seed, **options) for seed in SEEDS]
-        values = [each for each, _ in found]
+def size(scorer: Scorer, multiplicity: Mapping[str, float]) -> dict[str, float]:
+    """Count the parameters, and the operations of the matrix products per event."""
+    weights = {k: v for k, v in scorer.arrays.items() if not k.rpartition(".")[2].startswith("s")}
+    operations = 0.0
+    for name, array in weights.items():
+        *parents, last = name.split(".")
+        if last != "kernel":
+            continue
+        rows, per_event = array.shape[0], 1.0
+        if "phi" in parents:
+            per_event = multiplicity[parents[parents.index("phi") + 1]]
+            if parents[0] == "rounds" and parents[-2:] == ["layers", "0"]:
+                # What phi makes of the context is computed once per event.
+                context = scorer.model.phi[0]
+                operations += 2 * context * array.shape[1]
+                rows -= context
+        operations += 2 * per_event * rows * array.shape[1]
+    return {"parameters": sum(each.size for each in weights.values()), "flops": float(operations)}
+
+
+def train_peer(
+    name: str, events: ak.Array, truth: NDArray[np.int64], seed: int
+) -> dict[str, float]:
+    """Let another tool train on the jets, padded to the largest."""
+    variable, program = {
+        "EnergyFlow PFN": ("TRACKSETS_ENERGYFLOW", "energyflow_training.py"),
+        "ParticleNet-lite": ("TRACKSETS_WEAVER", "particlenet_training.py"),
+    }[name]
+    with TemporaryDirectory() as folder:
+        columns = {
+            "z": events.part_pt / ak.sum(events.part_pt, axis=1),
+            "y": events.part_y - events.jet_y,
+            "phi": (events.part_phi - events.jet_phi + np.pi) % (2 * np.pi) - np.pi,
+        }
+        most = int(ak.max(ak.num(events.part_pt)))
+        padded = [
+            ak.to_numpy(ak.fill_none(ak.pad_none(each, most), 0)) for each in columns.values()
+        ]
+        x = np.stack(padded, axis=-1).astype(np.float32)
+        np.savez(Path(folder) / "jets.npz", x=x, truth=truth, n_test=N_TEST)
+        command = [os.environ[variable], PEERS / program, folder, seed, PEER_EPOCHS[name]]
+        subprocess.run([*map(str, command)], check=True)
+        found: dict[str, float] = json.loads((Path(folder) / "result.json").read_text())
+        scores = np.load(Path(folder) / "scores.npy")
+    return {**quality(truth[:N_TEST], scores), **found}
+
+
+def kept() -> list[dict[str, Any]]:
+    """Return all results so far."""
+    return json.loads(KEPT.read_text()) if KEPT.exists() else []
+
+
+def once(key: dict[str, Any], run: Callable[[], Mapping[str, float]]) -> None:
+    """Measure and keep the result, unless it is there."""
+    if any(key.items() <= each.items() for each in kept()):
+        return
+    row = {**key, **run()}
+    print(json.dumps(row), flush=True)
+    KEPT.write_text(json.dumps([*kept(), row], indent=1) + "\n")
+
+
+def table(rows: Sequence[Mapping[str, Any]], by: Sequence[str]) -> Iterator[dict[str, str]]:
+    """Join the seeds; the uncertainty is the standard deviation of one training."""
+    for key in dict.fromkeys(tuple(row[name] for name in by) for row in rows):
+        these = [row for row in rows if tuple(row[name] for name in by) == key]
+        areas = [row["auc"] for row in these]
+        spread = f" ± {statistics.stdev(areas):.4f}" if len(areas) > 1 else ""
         yield {
-            "model": name,
-            **{f"seed {seed}": f"{each:.4f}" for seed, each in zip(SEEDS, values, strict=True)},
-            "mean": f"{statistics.mean(values):.4f}",
-            "seconds": f"{statistics.mean(each for _, each in found):.0f}",
+            **{name: str(value) for name, value in zip(by, key, strict=True)},
+            "seeds": str(len(these)),
+            "AUC": f"{statistics.mean(areas):.4f}{spread}",
+            "rejection": f"{statistics.mean(row['rejection'] for row in these):.1f}",
+            "parameters": f"{these[0]['parameters']:,}",
+            "MFLOP/event": f"{these[0]['flops'] / 1e6:.2f}",
+            "training s": f"{statistics.median(row['seconds'] for row in these):.0f}",
         }
 
 
 def main() -> None:
-    """Measure on each task whose files are there, with constant and with falling learning rate."""
-    tasks: dict[str, tuple[Callable[[], Problem], str | None]] = {
+    """Measure what is not measured yet, and print all."""
+    folded_tasks: dict[str, tuple[Callable[[], Problem], str | None]] = {
         "sample data": (sample, None),
-        "single top against WW": (single_top, "TEST_DATA"),
-        "quark against gluon jets": (jets, "JETS"),
+        "single top": (single_top, "TRACKSETS_TEST_DATA"),
     }
-    for title, (make, needs) in tasks.items():
-        if needs is not None and f"TRACKSETS_{needs}" not in os.environ:
-            print(f"{title}: left out, set TRACKSETS_{needs}")
+    for seed in SEEDS:
+        if "TRACKSETS_JETS" in os.environ:
+            jet_models(seed)
+    for task, (make, needs) in folded_tasks.items():
+        if needs is not None and needs not in os.environ:
+            print(f"{task}: left out, set {needs}")
             continue
         these = make()
-        for schedule in ("constant", "cosine"):
-            shown = list(rows(these, schedule=schedule))
-            harness.show(f"{title}, {schedule} learning rate: AUC on held-out events", shown)
+        for seed in SEEDS:
+            for name, model in MODELS.items():
+                once({"task": task, "model": name, "seed": seed}, lambda: train(these, model, seed))  # noqa: B023
+    for seed in SEEDS:
+        if "TRACKSETS_JETS" in os.environ:
+            jet_peer("ParticleNet-lite", "TRACKSETS_WEAVER", seed)
+    for task in folded_tasks:
+        rows = [row for row in kept() if row["task"] == task]
+        if rows:
+            harness.show(task, list(table(rows, ["model"])))
+    rows = [row for row in kept() if row["task"] == "jets"]
+    if rows:
+        harness.show("quark against gluon jets", list(table(rows, ["model", "features", "jets"])))
+
+
+def jet_models(seed: int) -> None:
+    """Train all but the slowest on jets, with one seed."""
+    for features, names, numbers in JETS:
+        for n in numbers:
+            for name in names:
+                key = {"task": "jets", "model": name, "features": features, "jets": n, "seed": seed}
+                once(
+                    key,
+                    lambda: train(jets(*read_jets(n), FEATURES[features]), MODELS[name], seed),  # noqa: B023
+                )
+    jet_peer("EnergyFlow PFN", "TRACKSETS_ENERGYFLOW", seed)
+
+
+def jet_peer(name: str, variable: str, seed: int) -> None:
+    """Let another tool train on the same jets."""
+    if variable not in os.environ:
+        print(f"{name}: left out, set {variable}")
+        return
+    key = {"task": "jets", "model": name, "features": "z, angles", "jets": 50_000, "seed": seed}
+    once(key, lambda: train_peer(name, *read_jets(50_000), seed))
+
+
+if __name__ == "__main__":
+    main()
