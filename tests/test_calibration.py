@@ -215,10 +215,12 @@ def test_after_training(sample_data, method):
 def test_on_events_and_on_files(sample_data):
     scorer = ts.train(
         read_config(sample_data / "train.toml").model_copy(
-            update={"training": ts.Training(epochs=1), "model": ts.Model(phi=[16], rho=[16])}
+            update={"training": ts.Training(epochs=5), "model": ts.Model(phi=[16], rho=[16])}
         ),
         progress=False,
     )
+    too_sure = {name: scorer.arrays[name] * 5 for name in ("out.kernel", "out.bias")}
+    scorer = replace(scorer, arrays={**scorer.arrays, **too_sure})
     done = calibrate_on_files(scorer, sample_data / "evaluate.toml")
     events = uproot.open(f"{sample_data}/events.root:Events").arrays()
     # In the order of the classes, as the configuration has them.
