@@ -22,6 +22,7 @@ ORDER = (
     "PyTorch packed, bfloat16",
     "PyTorch padded",
     "EnergyFlow PFN",
+    "weaver PFN",
     "ONNX Runtime",
 )
 
@@ -158,7 +159,7 @@ $ make bench                                       # everything
 $ .venv/bin/python -m bench scoring training       # this page
 ```
 
-PyTorch and ONNX Runtime run if they are installed. EnergyFlow needs an older NumPy, so it gets an environment of its own, which the script makes, unless `TRACKSETS_ENERGYFLOW` names a Python that has it. What is missing is named. weaver, which goes from files to files, is compared by `python -m bench labelling`.
+PyTorch and ONNX Runtime run if they are installed. EnergyFlow, which needs an older NumPy, and weaver get environments of their own, which the script makes, unless `TRACKSETS_ENERGYFLOW` and `TRACKSETS_WEAVER` name a Python that has them. What is missing is named. weaver, from files to files, is also compared by `python -m bench labelling`.
 
 ![Time of each contestant over that of tracksets](benchmarks.svg)
 
@@ -166,7 +167,7 @@ PyTorch and ONNX Runtime run if they are installed. EnergyFlow needs an older Nu
 """
 _HOW = {"network": "The network alone", "call": "From awkward arrays"}
 _TEXT = {
-    "score": """tracksets packs blocks of 16,384 tracks; so do the *whole block* forms, which run phi over a block at once and then multiply by the pooling matrix (the plain form of the idea), add up segments, or multiply by a dense matrix. PyTorch sums packed tracks with `index_add_`, in batches of 4,096, 16,384 or 65,536 tracks, or pads events to the largest one; EnergyFlow pads too, in batches of 250, 500 or 1,000 events. Each takes the size that is fastest in a try. *The network alone* starts from prepared batches; *from awkward arrays* includes flattening, packing and padding (in place, which is many times faster than `ak.pad_none`).""",
+    "score": """tracksets packs blocks of 16,384 tracks; so do the *whole block* forms, which run phi over a block at once and then multiply by the pooling matrix (the plain form of the idea), add up segments, or multiply by a dense matrix. PyTorch sums packed tracks with `index_add_`, in batches of 4,096, 16,384 or 65,536 tracks, or pads events to the largest one; EnergyFlow pads too, in batches of 250, 500 or 1,000 events, and so does weaver, in batches of 128, 512 or 1,024, with a network of our own, as it has no PFN. Each takes the size that is fastest in a try. *The network alone* starts from prepared batches; *from awkward arrays* includes flattening, packing and padding (in place, which is many times faster than `ak.pad_none`); weaver starts from a ROOT file there.""",
     "train": """One pass over the events in random order, with steps of about as many events for all, Adam, and binary cross entropy. Making the batches is included, but for the padding, which PyTorch padded and EnergyFlow have done beforehand. The limit counts the products of the way back as twice those of the way forth.""",
 }
 

@@ -18,7 +18,8 @@ def bench(monkeypatch):
     monkeypatch.setattr(
         contest.importlib.util, "find_spec", lambda name: None if name in absent else found(name)
     )
-    monkeypatch.setenv("TRACKSETS_ENERGYFLOW", "/nowhere/python")
+    for name in ("ENERGYFLOW", "WEAVER"):
+        monkeypatch.setenv(f"TRACKSETS_{name}", "/nowhere/python")
     return contest, importlib.import_module("bench.report")
 
 
@@ -36,7 +37,7 @@ def test_contest_without_peers(bench, tmp_path, task, capsys):
     expected = {"tracksets", "whole block, BCOO", "whole block, segment sum"}
     assert names - {"whole block, dense matrix", "padded, JAX"} == expected
     assert max(result["cases"][0]["differences"].values(), default=0) < 1e-3
-    missing = ("PyTorch", "ONNX Runtime", "EnergyFlow")
+    missing = ("PyTorch", "ONNX Runtime", "EnergyFlow", "weaver")
     assert [each.partition(":")[0] for each in result["missing"]] == [*missing]
 
     report.keep(result, tmp_path / "results", tmp_path)
