@@ -8,6 +8,7 @@ BENCHMARKS = (
     "training",
     "engines",
     "growth",
+    "start",
     "coffea",
     "real_data",
     "labelling",

@@ -4,6 +4,7 @@ Each library has a program in `peers/` that is started once, is given a case, an
 contestant whenever it is told to. So one that is not installed is named, not hidden.
 """
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -54,8 +55,10 @@ class Peer:
         """Send a request and wait for the answer."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        print(json.dumps(request), file=self.process.stdin, flush=True)
-        answer = self.process.stdout.readline()
+        answer = ""
+        with contextlib.suppress(BrokenPipeError):
+            print(json.dumps(request), file=self.process.stdin, flush=True)
+            answer = self.process.stdout.readline()
         if not answer:
             self.said.seek(0)
             raise RuntimeError(f"{self.program} has ended: {self.said.read()[-1000:]}")

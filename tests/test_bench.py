@@ -50,3 +50,18 @@ def test_contest_without_peers(bench, tmp_path, task, capsys):
     kept = json.loads((tmp_path / "results" / f"{task}.json").read_text())
     assert kept["cases"] == result["cases"]
     assert (tmp_path / "benchmarks.svg").stat().st_size > 1000
+
+
+def test_tables_stay_on_the_page(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1])
+    report = importlib.import_module("bench.report")
+    results = tmp_path / "results"
+    started = [{"fresh process": "import tracksets", "seconds": "0.10"}]
+    report.keep_tables("start", {"": started}, 7, results, tmp_path)
+    grown = {"8 | 8": [{"tracks": "10", "adapter": "5%"}, {"tracks": "20", "adapter": "4%"}]}
+    report.keep_tables("growth", grown, 3, results, tmp_path)
+    page = (tmp_path / "benchmarks.md").read_text()
+    assert page.index("### 8 → 8") < page.index("## Fresh processes")
+    assert "| tracks | adapter |\n| --- | ---: |\n| 10 | 5% |\n| 20 | 4% |\n" in page
+    assert "| import tracksets | 0.10 |" in page
+    assert json.loads((results / "growth.json").read_text())["tables"] == grown

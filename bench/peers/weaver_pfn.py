@@ -1,11 +1,11 @@
 """weaver's `predict` with a particle flow network, which it has none of: files in, padded batches.
 
 *The network alone* is the loop of `predict` over prepared batches; the whole starts from a ROOT
-file, as nothing else is possible, reads it in the process itself, and computes what `predict` logs.
+file, as nothing else is possible, and reads it in the process itself. The figures of merit that
+`predict` logs, and the writing of its scores, are left out.
 """
 
 import argparse
-import logging
 import os
 from collections.abc import Callable
 from functools import partialmethod
@@ -19,11 +19,9 @@ import uproot
 from case import CORES, LARGEST, Case, Contestants, fastest, serve
 from torch_layers import dense
 from weaver.utils.dataset import SimpleIterDataset
-from weaver.utils.logger import _logger
 from weaver.utils.nn.tools import evaluate_classification
 
 torch.set_num_threads(CORES)
-_logger.setLevel(logging.ERROR)
 tqdm.tqdm.__init__ = partialmethod(tqdm.tqdm.__init__, disable=True)
 SIZES = (128, 512, 1024)
 """Events of a batch that are tried; 128 is what weaver takes by default."""
@@ -94,10 +92,9 @@ def load(case: Case, task: str) -> tuple[Contestants, dict[str, float], str]:
 
     def predict(batches: object) -> np.ndarray:
         device = torch.device("cpu")
-        found = evaluate_classification(
-            network, batches, device, None, for_training=False, extra_args=options
-        )
-        return found[1]
+        return evaluate_classification(
+            network, batches, device, None, False, eval_metrics=(), extra_args=options
+        )[1]
 
     def prepared(size: int) -> Callable[[], np.ndarray]:
         of_file = loader(size)
