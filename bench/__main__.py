@@ -1,5 +1,6 @@
 """Run the benchmarks: `python -m bench`, or some of them: `python -m bench scoring`."""
 
+import subprocess
 import sys
 from importlib import import_module
 
@@ -7,6 +8,7 @@ BENCHMARKS = (
     "scoring",
     "training",
     "engines",
+    "cores",
     "growth",
     "start",
     "coffea",
@@ -18,12 +20,19 @@ HOURS = ("models",)  # take too long to be run unasked
 
 
 def main() -> None:
-    """Run the benchmarks that are named, or all."""
+    """Run the benchmarks that are named, or all, each in a process of its own."""
     names = sys.argv[1:] or BENCHMARKS
     for name in names:
         if name not in BENCHMARKS + HOURS:
             sys.exit(f"no benchmark {name!r}; there are: {', '.join(BENCHMARKS + HOURS)}")
-        import_module(f"bench.{name}").main()
+    if len(names) == 1:
+        import_module(f"bench.{names[0]}").main()
+        return
+    failed = [
+        name for name in names if subprocess.run([sys.executable, "-m", "bench", name]).returncode
+    ]
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
 
 
 main()

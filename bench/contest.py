@@ -35,9 +35,11 @@ PEERS = Path(__file__).parent / "peers"
 
 
 class Peer:
-    """A program that runs contestants, bound to some cores."""
+    """A program that runs contestants, bound to some cores; with further environment variables."""
 
-    def __init__(self, python: Path | str, program: str, cores: Sequence[int]) -> None:
+    def __init__(
+        self, python: Path | str, program: str, cores: Sequence[int], **variables: str
+    ) -> None:
         pin = ["taskset", "-c", ",".join(map(str, cores))] if shutil.which("taskset") else []
         path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
         self.program = program
@@ -47,7 +49,12 @@ class Peer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.said,
-            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(len(cores))},
+            env={
+                **os.environ,
+                "PYTHONPATH": path,
+                "OMP_NUM_THREADS": str(len(cores)),
+                **variables,
+            },
             text=True,
         )
 

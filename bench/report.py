@@ -12,7 +12,11 @@ from bench import harness
 RESULTS = Path(__file__).parent / "results"
 DOCS = Path(__file__).parents[1] / "docs"
 TITLES = {"score": "Scoring", "train": "Training"}
-TABLES = {"growth": "Arrays of any size", "start": "Fresh processes"}
+TABLES = {
+    "cores": "Two cores",
+    "growth": "Arrays of any size",
+    "start": "Fresh processes",
+}
 ORDER = (
     "tracksets",
     "whole block, BCOO",
@@ -198,6 +202,7 @@ _HOW = {"network": "The network alone", "call": "From awkward arrays"}
 _TEXT = {
     "score": """tracksets packs blocks of 16,384 tracks; so do the *whole block* forms, which run phi over a block at once and then multiply by the pooling matrix (the plain form of the idea), add up segments, or multiply by a dense matrix. PyTorch sums packed tracks with `index_add_`, in batches of 4,096, 16,384 or 65,536 tracks, or pads events to the largest one; EnergyFlow pads too, in batches of 250, 500 or 1,000 events, and so does weaver, in batches of 128, 512 or 1,024, with a network of our own, as it has no PFN. Each takes the size that is fastest in a try. *The network alone* starts from prepared batches; *from awkward arrays* includes flattening, packing and padding (in place, which is many times faster than `ak.pad_none`); weaver starts from a ROOT file there.""",
     "train": """One pass over the events in random order, with steps of about as many events for all, Adam, and binary cross entropy. Making the batches is included, but for the padding, which PyTorch padded and EnergyFlow have done beforehand. The limit counts the products of the way back as twice those of the way forth.""",
+    "cores": """How many times as much work two cores do as one, for the network 100-100-256 → 100-100-100 and jets. *Two processes* have a core each and share nothing but the machine: what they lack of 2 is lost to its caches, memory and clock. *One process* is what users run: what it lacks of two processes is lost to sharing out the work. *Products not shared out* is the same with XLA told not to divide single products among threads.""",
     "growth": """Arrays of so many tracks in one call, with blocks of 16,384. *Core second* is processor time, which the number of cores and what else the machine does change little; *tracks/s* is by the clock, on all cores. *Adapter* is the share of the processor time of a call that goes into making blocks of the array: looking up columns, flattening, checking and packing them. *Memory* is what a call takes beyond the array.""",
     "start": """Seconds on the clock from starting a process to its end: the first score loads a model of 100-100-256 → 100-100-100 and scores 1,000 jets in memory; *compiled before* with [JAX's compilation cache](scale.md#in-practice).""",
 }
