@@ -28,9 +28,9 @@ def main() -> None:
     if len(names) == 1:
         import_module(f"bench.{names[0]}").main()
         return
-    failed = [
-        name for name in names if subprocess.run([sys.executable, "-m", "bench", name]).returncode
-    ]
+    run = [sys.executable, "-m", "bench"]
+    codes = {name: subprocess.run([*run, name], check=False).returncode for name in names}
+    failed = [name for name, code in codes.items() if code]
     if failed:
         sys.exit(f"failed: {', '.join(failed)}")
 

@@ -188,8 +188,8 @@ _HEAD = """# Benchmarks
 How fast tracksets scores and trains, beside other ways to do the same. The contestants take turns, round by round, bound to the same cores, and their medians are compared. Only ratios within a run mean something. The same weights are loaded into all of them, and their outputs are compared. To repeat it on your machine:
 
 ```console
-$ make bench                                                 # everything
-$ .venv/bin/python -m bench scoring training growth start    # this page
+$ make bench                                                       # everything
+$ .venv/bin/python -m bench scoring training cores growth start    # this page
 ```
 
 PyTorch and ONNX Runtime run if they are installed. EnergyFlow, which needs an older NumPy, and weaver get environments of their own, which the script makes, unless `TRACKSETS_ENERGYFLOW` and `TRACKSETS_WEAVER` name a Python that has them. What is missing is named. weaver, from files to files, is also compared by `python -m bench labelling`.
