@@ -65,3 +65,31 @@ def test_tables_stay_on_the_page(monkeypatch, tmp_path):
     assert "| tracks | adapter |\n| --- | ---: |\n| 10 | 5% |\n| 20 | 4% |\n" in page
     assert "| import tracksets | 0.10 |" in page
     assert json.loads((results / "growth.json").read_text())["tables"] == grown
+
+
+def test_what_two_cores_gain(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1])
+    cores = importlib.import_module("bench.cores")
+
+    class Fake:
+        def __init__(self, python, program, cores, **variables):
+            self.cores, self.apart = cores, bool(variables)
+
+        def ask(self, **request):
+            assert request.keys() == {"load", "task"}
+
+        def end(self):
+            pass
+
+    def seconds(peers, name, pool):
+        """Nothing is lost, but by products that are not shared out."""
+        [cores, *_] = [len(peer.cores) for peer in peers]
+        all_each = name == "limit|shapes"
+        return 1.0 if len(peers) == 2 or all_each or peers[0].apart else 1.0 / cores
+
+    monkeypatch.setattr(cores, "Peer", Fake)
+    monkeypatch.setattr(cores, "seconds", seconds)
+    rows = {row.pop("work"): row for row in cores.gains("score", "", 3)}
+    assert [*rows] == ["products of 2048³", "own products", "scoring"]
+    assert [*rows["scoring"].values()] == ["1.00", "2.00", "2.00", "1.00"]
+    assert [*rows["own products"].values()] == ["1.00", "2.00", "2.00", "2.00"]
