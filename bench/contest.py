@@ -4,6 +4,7 @@ Each library has a program in `peers/` that is started once, is given a case, an
 contestant whenever it is told to. So one that is not installed is named, not hidden.
 """
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from bench import samples
+from bench.environments import environment
 from bench.harness import ROUNDS
 from bench.scoring import flops, scorer
 from tracksets.blocks import Shape, pack_inputs
@@ -30,14 +32,14 @@ from tracksets.network import Model
 
 ROOT = Path(__file__).parents[1]
 PEERS = Path(__file__).parent / "peers"
-ENERGYFLOW = ("energyflow==1.4.0", "tensorflow-cpu<2.19", "tf_keras<2.19", "numpy<2", "awkward")
-"""Needs an older NumPy than all others, thus an environment of its own."""
 
 
 class Peer:
-    """A program that runs contestants, bound to some cores."""
+    """A program that runs contestants, bound to some cores; with further environment variables."""
 
-    def __init__(self, python: Path | str, program: str, cores: Sequence[int]) -> None:
+    def __init__(
+        self, python: Path | str, program: str, cores: Sequence[int], **variables: str
+    ) -> None:
         pin = ["taskset", "-c", ",".join(map(str, cores))] if shutil.which("taskset") else []
         path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
         self.program = program
@@ -47,7 +49,12 @@ class Peer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.said,
-            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": str(len(cores))},
+            env={
+                **os.environ,
+                "PYTHONPATH": path,
+                "OMP_NUM_THREADS": str(len(cores)),
+                **variables,
+            },
             text=True,
         )
 
@@ -55,8 +62,10 @@ class Peer:
         """Send a request and wait for the answer."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        print(json.dumps(request), file=self.process.stdin, flush=True)
-        answer = self.process.stdout.readline()
+        answer = ""
+        with contextlib.suppress(BrokenPipeError):
+            print(json.dumps(request), file=self.process.stdin, flush=True)
+            answer = self.process.stdout.readline()
         if not answer:
             self.said.seek(0)
             raise RuntimeError(f"{self.program} has ended: {self.said.read()[-1000:]}")
@@ -125,25 +134,15 @@ def environments() -> tuple[dict[str, tuple[Path | str, str]], list[str]]:
             found[title] = (sys.executable, program)
         else:
             missing.append(f"{title}: {module} is not installed")
-    try:
-        found["EnergyFlow"] = (energyflow(), "energyflow_pfn.py")
-    except (OSError, subprocess.SubprocessError) as error:
-        missing.append(f"EnergyFlow: {error}")
+    for title, module, program in (
+        ("EnergyFlow", "energyflow", "energyflow_pfn.py"),
+        ("weaver", "weaver", "weaver_pfn.py"),
+    ):
+        try:
+            found[title] = (environment(module), program)
+        except (OSError, subprocess.SubprocessError) as error:
+            missing.append(f"{title}: {error}")
     return found, missing
-
-
-def energyflow() -> Path:
-    """Return a Python that has EnergyFlow: the one that a variable names, or one that is made."""
-    named = os.environ.get("TRACKSETS_ENERGYFLOW")
-    python = Path(named) if named else Path(sys.prefix) / "peers" / "energyflow" / "bin" / "python"
-    if not python.exists():
-        if named:
-            raise FileNotFoundError(f"TRACKSETS_ENERGYFLOW names {python}, which is not there")
-        print(f"Making an environment with EnergyFlow in {python.parents[1]}; this takes minutes.")
-        subprocess.run([sys.executable, "-m", "venv", python.parents[1]], check=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *ENERGYFLOW], check=True)
-    subprocess.run([python, "-c", "import energyflow"], check=True, capture_output=True)
-    return python
 
 
 def contest(task: str, fields: Sequence[tuple[Field, int]], rounds: int = ROUNDS) -> dict[str, Any]:

@@ -1,23 +1,25 @@
 """Score arrays of 10⁴ to 10⁷ tracks in one call each: the rate should not depend on their size.
 
 Rates are per second of processor time, which neither the number of cores nor what else the machine
-does changes much, and per second on the clock. The memory of a call is what the process takes
-beyond the array itself.
+does changes much, and per second on the clock. The adapter is the part of a call that makes blocks
+of an array. The memory of a call is what the process takes beyond the array itself.
 """
 
 import statistics
 import sys
 import time
+from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import awkward as ak
 import numpy as np
 
-from bench import harness, samples
+from bench import harness, report, samples
 from bench.scoring import INPUTS, NETWORKS, scorer
-from tracksets.blocks import Shape
+from tracksets.blocks import Shape, pack_parts
 from tracksets.compiling import compiled
+from tracksets.fields import Columns
 from tracksets.scorer import Scorer
 
 SIZES = (10**4, 10**5, 10**6, 10**7)
@@ -39,18 +41,24 @@ def as_events(n_per_event: np.ndarray) -> ak.Array:
     return ak.Array({name: ak.unflatten(each, n_per_event) for name, each in columns.items()})
 
 
-def measure(scorer: Scorer, events: ak.Array, n_track: int) -> tuple[float, float, float]:
-    """Return the median processor and clock time of a call, and MB that it takes."""
+def measure(scorer: Scorer, events: ak.Array, n_track: int) -> tuple[float, float, float, float]:
+    """Return the median processor and clock time of a call, that of making blocks, and MB taken."""
     repeat = max(1, 200_000 // n_track)  # a call of a few milliseconds is not timed well
-    cpu, clock = [], []
+    cpu, clock, adapter = [], [], []
     before = _forget_peak()
     for _ in range(harness.ROUNDS if n_track < SIZES[-1] else 3):
         begin = time.process_time(), time.perf_counter()
         for _ in range(repeat):
             scorer(events)
-        cpu.append((time.process_time() - begin[0]) / repeat)
+        middle = time.process_time()
         clock.append((time.perf_counter() - begin[1]) / repeat)
-    return statistics.median(cpu), statistics.median(clock), (_memory("VmHWM") - before) / 1024
+        for _ in range(repeat):
+            blocks = pack_parts(scorer.flatten(Columns(events)), scorer.shape)
+            deque(blocks, maxlen=0)
+        cpu.append((middle - begin[0]) / repeat)
+        adapter.append((time.process_time() - middle) / repeat)
+    most = (_memory("VmHWM") - before) / 1024
+    return statistics.median(cpu), statistics.median(clock), statistics.median(adapter), most
 
 
 def _memory(what: str) -> int:
@@ -64,21 +72,22 @@ def _forget_peak() -> int:
     return _memory("VmRSS")
 
 
-def main() -> None:
-    """Measure and print."""
+def main(sizes: Sequence[int] = SIZES) -> None:
+    """Measure, print and keep."""
     if sys.platform != "linux":
         sys.exit("needs /proc to know the memory of a call")
+    tables = {}
     for title in ("64-64-64 | 64-64", "100-100-256 | 100-100-100"):
-        rows: list[dict[str, Any]] = []
+        rows: list[dict[str, str]] = []
         for kind in KINDS:
             shape = Shape.for_multiplicities({"Track": samples.counts(kind, 100_000)})
             ours = scorer(NETWORKS[title], shape=shape)
             traces = compiled(ours.architecture).traces
-            for n_track in SIZES:
+            for n_track in sizes:
                 events = array(kind, n_track)
                 n = int(ak.sum(ak.num(events.Track_a)))
                 ours(events)
-                cpu, clock, megabytes = measure(ours, events, n_track)
+                cpu, clock, adapter, megabytes = measure(ours, events, n_track)
                 rows.append(
                     {
                         "multiplicities": kind,
@@ -86,8 +95,10 @@ def main() -> None:
                         "tracks per core second": f"{n / cpu / 1e6:.2f} M",
                         "tracks/s": f"{n / clock / 1e6:.2f} M",
                         "events per core second": f"{len(events) / cpu:,.0f}",
+                        "adapter": f"{adapter / cpu:.0%}",
                         "memory": f"{megabytes:.0f} MB",
                         "compiled": str(compiled(ours.architecture).traces - traces),
                     }
                 )
-        harness.show(f"Growth, {title}", rows)
+        tables[title] = rows
+    report.keep_tables("growth", tables, harness.ROUNDS)

@@ -1,6 +1,7 @@
 """Label files: whole runs beside other programs, and beside what reading and arithmetic alone take.
 
-weaver needs an environment of its own: the variable `TRACKSETS_PEERS` names its Python.
+weaver needs an environment of its own, which is made unless the variable `TRACKSETS_WEAVER` names
+its Python.
 """
 
 import os
@@ -18,6 +19,7 @@ import numpy as np
 import uproot
 
 from bench import harness, samples
+from bench.environments import environment
 from bench.scoring import NETWORKS, flops, matmul_rate, scorer
 from tracksets.blocks import Shape
 from tracksets.inputs import Collection, Inputs
@@ -108,10 +110,10 @@ def throughput(folder: Path, n_event: int, rounds: int) -> None:
         contestants["pad_none + PyTorch"] = padded
     except ImportError:
         print("PyTorch is not installed, and not compared")
-    if peers := os.environ.get("TRACKSETS_PEERS"):
-        contestants["weaver"] = weaver(Path(peers), whole, folder)
-    else:
-        print("weaver is not compared: TRACKSETS_PEERS does not name a Python that has it")
+    try:
+        contestants["weaver"] = weaver(environment("weaver"), whole, folder)
+    except (OSError, subprocess.SubprocessError) as error:
+        print(f"not compared: weaver: {error}")
     seconds = harness.alternate(contestants, rounds)
     arithmetic = flops(MODEL, n_track, n_event, 4) / (2 * 2048.0**3 / seconds.pop("matmul"))
     seconds["matrix products alone"] = arithmetic

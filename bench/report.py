@@ -1,4 +1,4 @@
-"""Results of contests in; JSON files, and the tables and the picture of `docs/benchmarks.md` out."""
+"""Results in; JSON files, and the tables and the picture of `docs/benchmarks.md` out."""
 
 import datetime as dt
 import json
@@ -12,6 +12,11 @@ from bench import harness
 RESULTS = Path(__file__).parent / "results"
 DOCS = Path(__file__).parents[1] / "docs"
 TITLES = {"score": "Scoring", "train": "Training"}
+TABLES = {
+    "cores": "Two cores",
+    "growth": "Arrays of any size",
+    "start": "Fresh processes",
+}
 ORDER = (
     "tracksets",
     "whole block, BCOO",
@@ -22,26 +27,44 @@ ORDER = (
     "PyTorch packed, bfloat16",
     "PyTorch padded",
     "EnergyFlow PFN",
+    "weaver PFN",
     "ONNX Runtime",
 )
 
 
 def keep(result: dict[str, Any], results: Path = RESULTS, docs: Path = DOCS) -> None:
     """Write the result of one contest, print it, and make the page from all that there are."""
+    for case in result["cases"]:
+        harness.show(f"{TITLES[result['task']]}, {_title(case)}", list(_rows(case)))
+    _keep(result, results, docs)
+
+
+def keep_tables(
+    task: str,
+    tables: Mapping[str, list[dict[str, str]]],
+    rounds: int,
+    results: Path = RESULTS,
+    docs: Path = DOCS,
+) -> None:
+    """Do so with tables, by title."""
+    for title, rows in tables.items():
+        harness.show(f"{TABLES[task]}{title and ', '}{title}", rows)
+    _keep({"task": task, "rounds": rounds, "tables": tables}, results, docs)
+
+
+def _keep(result: dict[str, Any], results: Path, docs: Path) -> None:
     result["date"] = dt.datetime.now(dt.UTC).date().isoformat()
     result["machine"] = machine()
     results.mkdir(exist_ok=True)
     (results / f"{result['task']}.json").write_text(json.dumps(result, indent=1) + "\n")
-    for case in result["cases"]:
-        harness.show(f"{TITLES[result['task']]}, {_title(case)}", list(_rows(case)))
     kept = [
         json.loads(path.read_text())
-        for task in TITLES
+        for task in (*TITLES, *TABLES)
         if (path := results / f"{task}.json").is_file()
     ]
     (docs / "benchmarks.md").write_text(page(kept))
     try:
-        draw(kept, docs / "benchmarks.svg")
+        draw([each for each in kept if "cases" in each], docs / "benchmarks.svg")
     except ImportError:
         print("no picture: matplotlib is not installed")
 
@@ -96,57 +119,68 @@ def page(results: Iterable[Mapping[str, Any]]) -> str:
     """Write the page."""
     lines = [_HEAD]
     for result in results:
-        hows = ("network", "call") if result["task"] == "score" else ("",)
-        lines.append(f"## {TITLES[result['task']]}\n")
-        lines.append(_TEXT[result["task"]] + "\n")
-        versions = "; ".join(result["versions"].values())
+        task = result["task"]
+        lines += [f"## {TITLES.get(task) or TABLES[task]}\n", _TEXT[task] + "\n"]
+        versions = f" {'; '.join(result['versions'].values())}." if "versions" in result else ""
         lines.append(
-            f"{result['date']}, {result['machine']}, medians of {result['rounds']} rounds. "
-            f"{versions}.\n"
+            f"{result['date']}, {result['machine']}, medians of {result['rounds']} rounds."
+            f"{versions}\n"
         )
-        lines += [f"Not compared: {each}.\n" for each in result["missing"]]
-        names = [
-            name
-            for name in ORDER
-            if any(name in ratios(case, how) for case in result["cases"] for how in hows)
-        ]
-        for how in hows:
-            if how:
-                lines.append(f"### {_HOW[how]}\n")
-            others = names[1:]
-            head = ["network, multiplicities", "cores", "tracks/s"]
-            if how != "call":
-                head += ["of 2048³", "of own shapes"]
-            head += [f"× {name}" for name in others]
-            lines.append("| " + " | ".join(head) + " |")
-            lines.append("| --- |" + " ---: |" * (len(head) - 1))
-            for case in result["cases"]:
-                seconds = case["seconds"]["tracksets" + (f"|{how}" if how else "")]
-                found = ratios(case, how)
-                cells = [
-                    f"{case['network'].replace('|', '→')}, {case['multiplicities']}",
-                    f"{case['cores']}",
-                    f"{case['tracks'] / seconds / 1e6:.2f} M",
-                ]
-                if how != "call":
-                    cells += [
-                        f"{_of_limit(case, 'limit'):.0%}",
-                        f"{_of_limit(case, 'limit_shapes'):.0%}",
-                    ]
-                cells += [f"{found[name]:.1f}" if name in found else "–" for name in others]
-                lines.append("| " + " | ".join(cells) + " |")
-            lines.append("")
-        if result["task"] == "score":
-            worst: dict[str, float] = {}
-            for case in result["cases"]:
-                for name, value in case["differences"].items():
-                    worst[name] = max(worst.get(name, 0.0), value)
-            said = ", ".join(f"{name} {worst[name]:.0e}" for name in ORDER if name in worst)
-            lines.append(
-                "Largest deviation of an output, in units of the outputs' spread (ONNX Runtime: of "
-                f"a score): {said}.\n"
-            )
+        lines += _contest(result) if "cases" in result else _tables(result["tables"])
     return "\n".join(lines)
+
+
+def _tables(tables: Mapping[str, list[dict[str, str]]]) -> Iterable[str]:
+    for title, rows in tables.items():
+        if title:
+            yield f"### {title.replace('|', '→')}\n"
+        yield _row(rows[0])
+        yield "| --- |" + " ---: |" * (len(rows[0]) - 1)
+        yield from (_row(row.values()) for row in rows)
+        yield ""
+
+
+def _row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _contest(result: Mapping[str, Any]) -> Iterable[str]:
+    hows = ("network", "call") if result["task"] == "score" else ("",)
+    yield from (f"Not compared: {each}.\n" for each in result["missing"])
+    found = [ratios(case, how) for case in result["cases"] for how in hows]
+    others = [name for name in ORDER[1:] if any(name in each for each in found)]
+    for how in hows:
+        if how:
+            yield f"### {_HOW[how]}\n"
+        head = ["network, multiplicities", "cores", "tracks/s"]
+        if how != "call":
+            head += ["of 2048³", "of own shapes"]
+        head += [f"× {name}" for name in others]
+        yield _row(head)
+        yield "| --- |" + " ---: |" * (len(head) - 1)
+        for case in result["cases"]:
+            seconds = case["seconds"]["tracksets" + (f"|{how}" if how else "")]
+            cells = [
+                f"{case['network'].replace('|', '→')}, {case['multiplicities']}",
+                f"{case['cores']}",
+                f"{case['tracks'] / seconds / 1e6:.2f} M",
+            ]
+            if how != "call":
+                cells += [f"{_of_limit(case, which):.0%}" for which in ("limit", "limit_shapes")]
+            times = ratios(case, how)
+            cells += [f"{times[name]:.1f}" if name in times else "–" for name in others]
+            yield _row(cells)
+        yield ""
+    if result["task"] == "score":
+        worst: dict[str, float] = {}
+        for case in result["cases"]:
+            for name, value in case["differences"].items():
+                worst[name] = max(worst.get(name, 0.0), value)
+        said = ", ".join(f"{name} {worst[name]:.0e}" for name in ORDER if name in worst)
+        yield (
+            "Largest deviation of an output, in units of the outputs' spread (ONNX Runtime: of "
+            f"a score): {said}.\n"
+        )
 
 
 _HEAD = """# Benchmarks
@@ -154,11 +188,11 @@ _HEAD = """# Benchmarks
 How fast tracksets scores and trains, beside other ways to do the same. The contestants take turns, round by round, bound to the same cores, and their medians are compared. Only ratios within a run mean something. The same weights are loaded into all of them, and their outputs are compared. To repeat it on your machine:
 
 ```console
-$ make bench                                       # everything
-$ .venv/bin/python -m bench scoring training       # this page
+$ make bench                                                       # everything
+$ .venv/bin/python -m bench scoring training cores growth start    # this page
 ```
 
-PyTorch and ONNX Runtime run if they are installed. EnergyFlow needs an older NumPy, so it gets an environment of its own, which the script makes, unless `TRACKSETS_ENERGYFLOW` names a Python that has it. What is missing is named. weaver, which goes from files to files, is compared by `python -m bench labelling`.
+PyTorch and ONNX Runtime run if they are installed. EnergyFlow, which needs an older NumPy, and weaver get environments of their own, which the script makes, unless `TRACKSETS_ENERGYFLOW` and `TRACKSETS_WEAVER` name a Python that has them. What is missing is named. weaver, from files to files, is also compared by `python -m bench labelling`.
 
 ![Time of each contestant over that of tracksets](benchmarks.svg)
 
@@ -166,8 +200,11 @@ PyTorch and ONNX Runtime run if they are installed. EnergyFlow needs an older Nu
 """
 _HOW = {"network": "The network alone", "call": "From awkward arrays"}
 _TEXT = {
-    "score": """tracksets packs blocks of 16,384 tracks; so do the *whole block* forms, which run phi over a block at once and then multiply by the pooling matrix (the plain form of the idea), add up segments, or multiply by a dense matrix. PyTorch sums packed tracks with `index_add_`, in batches of 4,096, 16,384 or 65,536 tracks, or pads events to the largest one; EnergyFlow pads too, in batches of 250, 500 or 1,000 events. Each takes the size that is fastest in a try. *The network alone* starts from prepared batches; *from awkward arrays* includes flattening, packing and padding (in place, which is many times faster than `ak.pad_none`).""",
+    "score": """tracksets packs blocks of 16,384 tracks; so do the *whole block* forms, which run phi over a block at once and then multiply by the pooling matrix (the plain form of the idea), add up segments, or multiply by a dense matrix. PyTorch sums packed tracks with `index_add_`, in batches of 4,096, 16,384 or 65,536 tracks, or pads events to the largest one; EnergyFlow pads too, in batches of 250, 500 or 1,000 events, and so does weaver, in batches of 128, 512 or 1,024, with a network of our own, as it has no PFN. Each takes the size that is fastest in a try. *The network alone* starts from prepared batches; *from awkward arrays* includes flattening, packing and padding (in place, which is many times faster than `ak.pad_none`); weaver starts from a ROOT file there.""",
     "train": """One pass over the events in random order, with steps of about as many events for all, Adam, and binary cross entropy. Making the batches is included, but for the padding, which PyTorch padded and EnergyFlow have done beforehand. The limit counts the products of the way back as twice those of the way forth.""",
+    "cores": """How many times as much work two cores do as one, for the network 100-100-256 → 100-100-100 and jets. *Two processes* have a core each and share nothing but the machine: what they lack of 2 is lost to its caches, memory and clock. *One process* is what users run: what it lacks of two processes is lost to sharing out the work. *Products not shared out* is the same with XLA told not to divide single products among threads.""",
+    "growth": """Arrays of so many tracks in one call, with blocks of 16,384. *Core second* is processor time, which the number of cores and what else the machine does change little; *tracks/s* is by the clock, on all cores. *Adapter* is the share of the processor time of a call that goes into making blocks of the array: looking up columns, flattening, checking and packing them. *Memory* is what a call takes beyond the array.""",
+    "start": """Seconds on the clock from starting a process to its end: the first score loads a model of 100-100-256 → 100-100-100 and scores 1,000 jets in memory; *compiled before* with [JAX's compilation cache](scale.md#in-practice).""",
 }
 
 

@@ -1,3 +1,5 @@
+import tracemalloc
+from collections import deque
 from itertools import pairwise
 
 import jax
@@ -86,6 +88,21 @@ def test_parts_are_packed_as_one(counts, shape, edges):
     edges = sorted(min(edge, inputs.n_event) for edge in [0, *edges, inputs.n_event])
     parts = [inputs.slice(start, stop) for start, stop in pairwise(edges)]
     assert_same(pack_parts(parts, shape), pack_inputs(inputs, shape))
+
+
+def test_parts_are_not_copied():
+    """But for the events that share a block with those of another part."""
+    inputs = flat_inputs({"Track": np.full(4000, 40)}, seed=1)
+    parts = [inputs.slice(start, start + 1000) for start in range(0, 4000, 1000)]
+    shape = Shape({"Track": 800}, 20)
+    deque(pack_parts(parts, shape), maxlen=0)
+    tracemalloc.start()
+    deque(pack_parts(parts, shape), maxlen=0)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    block = 800 * (inputs.tracks["Track"].shape[1] * 4 + 4)
+    assert most < 5 * block + 8 * 4 * 1000  # and some integers per event of a part
+    assert most < parts[0].tracks["Track"].nbytes / 2
 
 
 @given(COUNTS, SHAPES)

@@ -1,4 +1,5 @@
 import math
+import tracemalloc
 from itertools import pairwise
 
 import awkward as ak
@@ -320,3 +321,21 @@ def test_slices_are_views_and_concatenate_is_the_way_back(cuts):
 def test_take_backwards_twice():
     back = np.arange(N_EVENT)[::-1]
     assert_same(WHOLE.take(back).take(back), WHOLE)
+
+
+def test_every_number_is_copied_once():
+    """From the columns of an array into the matrix: what else is allocated is per event."""
+    n_event, n_track = 1000, 100_000
+    flat = np.random.default_rng(1).random((6, n_track), np.float32)
+    counts = np.full(n_event, n_track // n_event)
+    events = ak.Array(
+        {f"Track_{x}": ak.unflatten(y, counts) for x, y in zip("abcdef", flat, strict=True)}
+    )
+    inputs = Inputs(collections={"Track": {"features": list("abcdef")}})
+    jagged_inputs(events, inputs)
+    tracemalloc.start()
+    found = jagged_inputs(events, inputs)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(found.tracks["Track"], flat.T)
+    assert most < flat.nbytes + 20 * 8 * n_event + 100_000

@@ -4,23 +4,12 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from case import CORES, LARGEST, Case, Contestants, Layers, fastest, serve
+from case import CORES, LARGEST, Case, Contestants, fastest, serve
+from torch_layers import dense
 
 torch.set_num_threads(CORES)
 SIZES = (4_096, 16_384, 65_536)
 """Track slots of a batch that are tried when scoring."""
-
-
-def dense(layers: Layers, last: bool = True) -> torch.nn.Sequential:
-    """Make a feed-forward network with these weights."""
-    modules: list[torch.nn.Module] = []
-    for kernel, bias in layers:
-        linear = torch.nn.Linear(*kernel.shape)
-        with torch.no_grad():
-            linear.weight.copy_(torch.from_numpy(kernel.T.copy()))
-            linear.bias.copy_(torch.from_numpy(bias.copy()))
-        modules += [linear, torch.nn.ReLU(inplace=True)]
-    return torch.nn.Sequential(*(modules if last else modules[:-1]))
 
 
 class DeepSet(torch.nn.Module):

@@ -14,83 +14,17 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
-from tracksets.errors import ConfigError, DataError
+from tracksets.errors import DataError
 from tracksets.features import JaggedInputs, jagged_inputs
 from tracksets.inputs import Inputs
 from tracksets.jagged import Axis
 from tracksets.pooling import pooling_matrix
+from tracksets.slots import DEFAULT_TRACKS, LADDER, Shape
 
 if TYPE_CHECKING:
     from jax.experimental.sparse import BCOO
 
 __all__ = ("Block", "Shape", "next_block", "pack", "pack_inputs", "pack_parts", "unpack")
-
-DEFAULT_TRACKS = 16384
-LADDER = 4
-"""Each larger block has this many times the slots of the one before."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """The slots of a block.
-
-    Attributes
-    ----------
-    tracks
-        Track slots by collection.
-    events
-        Event slots.
-    """
-
-    tracks: Mapping[str, int]
-    events: int
-
-    @staticmethod
-    def for_multiplicities(
-        counts: Mapping[str, NDArray[np.int64]],
-        block_tracks: int = DEFAULT_TRACKS,
-        block_events: int | None = None,
-    ) -> "Shape":
-        """Choose slots that typical events fill evenly.
-
-        Parameters
-        ----------
-        counts
-            Tracks per event of each collection.
-        block_tracks
-            Track slots of the collection with most tracks; the others get slots in proportion.
-        block_events
-            Event slots; by default as many as a block of such events holds, two standard
-            deviations above the mean.
-
-        Raises
-        ------
-        ConfigError
-            If a size is not positive.
-        """
-        if block_tracks < 1 or (block_events is not None and block_events < 1):
-            raise ConfigError("a block needs at least one track slot and one event slot")
-        n_event = max(len(next(iter(counts.values()))), 1)
-        means = {name: max(float(each.sum()) / n_event, 1e-3) for name, each in counts.items()}
-        largest = max(means, key=lambda name: means[name])
-        tracks = {}
-        for name, mean in means.items():
-            slots = block_tracks * mean / means[largest]
-            if name != largest:  # room for fluctuations, so that the largest one fills up
-                spread = float(counts[name].std()) if len(counts[name]) else 0.0
-                slots += 3 * spread * np.sqrt(block_tracks / means[largest]) + 8
-            tracks[name] = int(np.ceil(slots))
-        if block_events is None:
-            mean = means[largest]
-            spread = float(counts[largest].std()) if len(counts[largest]) else 0.0
-            expected = block_tracks / max(mean, 1.0)
-            fluctuation = np.sqrt(expected) * spread / max(mean, 1.0)
-            block_events = int(np.ceil(expected + 2 * fluctuation + 1))
-        return Shape(tracks, block_events)
-
-    def rung(self, k: int) -> "Shape":
-        """Return the shape with `LADDER**k` times the track slots."""
-        return Shape({name: n * LADDER**k for name, n in self.tracks.items()}, self.events)
 
 
 @jax.tree_util.register_dataclass
@@ -227,15 +161,25 @@ def pack_parts(parts: Iterable[JaggedInputs], shape: Shape) -> Iterator[Block]:
     """
     rest: JaggedInputs | None = None
     for part in parts:
-        whole = JaggedInputs.concatenate([rest, part]) if rest is not None else part
+        if part.n_event == 0:
+            continue
         start = 0
-        while start < whole.n_event:
-            stop, rung = next_block(whole.axes, start, whole.n_event, shape)
-            if stop == whole.n_event:  # the next part may have events that still fit
+        if rest is not None:  # the copy of a part would cost as much as its blocks: of one alone
+            head, _ = next_block(part.axes, 0, part.n_event, shape)
+            joined = JaggedInputs.concatenate([rest, part.slice(0, head)])
+            stop, rung = next_block(joined.axes, 0, joined.n_event, shape)
+            if stop == joined.n_event and head == part.n_event:
+                rest = joined
+                continue
+            yield _block(joined.slice(0, stop), shape.rung(rung))
+            start = stop - rest.n_event
+        while True:
+            stop, rung = next_block(part.axes, start, part.n_event, shape)
+            if stop == part.n_event:  # the next part may have events that still fit
                 break
-            yield _block(whole.slice(start, stop), shape.rung(rung))
+            yield _block(part.slice(start, stop), shape.rung(rung))
             start = stop
-        rest = whole.slice(start, whole.n_event)
+        rest = part.slice(start, part.n_event)
     if rest is not None:
         yield from pack_inputs(rest, shape)
 

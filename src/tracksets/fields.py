@@ -17,7 +17,7 @@ import numpy as np
 
 from tracksets.errors import DataError, near_misses
 from tracksets.fourvectors import Path, coordinates_for, four_vector, long_name
-from tracksets.jagged import Column, column
+from tracksets.jagged import Column, column, per_event
 
 __all__ = ("Columns", "Fields", "Found", "Naming", "Path", "column_of", "leaves")
 
@@ -220,8 +220,7 @@ class Columns:
         counts = np.ones(self.n_event, np.int64)
         for array in map(self.array, paths):
             if array.ndim > 1:
-                per_event = ak.to_numpy(ak.num(array, axis=1))
-                counts = np.maximum(counts, np.ma.filled(per_event, 0))
+                counts = np.maximum(counts, per_event(array))
         filled = np.cumsum(counts) // n_track
         edges = (np.flatnonzero(np.diff(filled)) + 1).tolist()
         yield from zip([0, *edges], [*edges, self.n_event], strict=True)

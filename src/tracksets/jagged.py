@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tracksets.errors import DataError
 
-__all__ = ("LARGEST_EXACT", "Axis", "Column", "column", "float32")
+__all__ = ("LARGEST_EXACT", "Axis", "Column", "column", "float32", "per_event")
 
 LARGEST_EXACT = 2**24
 """float32 holds every integer up to here."""
@@ -94,7 +94,7 @@ def column(array: ak.Array, name: str = "array") -> Column:
     DataError
         If a value is missing, or is not a number, or is nested too deep.
     """
-    layout = _present(ak.to_layout(ak.materialize(array)), name, "event", lambda at: at)
+    layout = _present(ak.to_layout(array).materialize(), name, "event", lambda at: at)
     if not layout.is_list or _not_a_number(layout):
         return Column(_numbers(layout, name, lambda at: at))
     lists = layout.to_ListOffsetArray64(True)
@@ -105,6 +105,17 @@ def column(array: ak.Array, name: str = "array") -> Column:
 
     tracks = _present(lists.content[: axis.n_track], name, "track", event_of)
     return Column(_numbers(tracks, name, event_of), axis)
+
+
+def per_event(array: ak.Array) -> NDArray[np.int64]:
+    """Count the tracks of each event without reading their values; 0 where an event is missing."""
+    layout = ak.to_layout(array)
+    if isinstance(layout, ak.contents.ListOffsetArray):
+        offsets = layout.offsets.data
+        if isinstance(offsets, np.ndarray):  # else it is virtual
+            return np.diff(offsets).astype(np.int64, copy=False)
+    counted = np.ma.filled(ak.to_numpy(ak.num(array, axis=1)), 0)
+    return counted.astype(np.int64, copy=False)
 
 
 def _present(layout: Any, name: str, what: str, event_of: Callable[[int], int]) -> Any:
@@ -138,7 +149,8 @@ def _numbers(layout: Any, name: str, event_of: Callable[[int], int]) -> NDArray[
         )
     if inner.is_unknown:
         return np.empty(layout.length if layout is inner else (layout.length, layout.size))
-    values = np.asarray(ak.to_numpy(layout, allow_missing=True))
+    plain = layout.data if layout.is_numpy else ak.to_numpy(layout, allow_missing=True)
+    values = np.asarray(plain)
     if values.dtype.kind == "u" and values.dtype.itemsize == 8 and values.size:
         largest = values.max()
         if largest > np.iinfo(np.int64).max:
