@@ -42,6 +42,35 @@ def minimum(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def coverage(session: nox.Session) -> None:
+    """Run the tests, also in the processes that they start, and count lines and branches."""
+    session.install("-e.[test]")
+    session.run("pytest", "--cov", "--cov-report=term", "--cov-fail-under=95", *session.posargs)
+
+
+@nox.session(python="3.11", default=False)
+def mutation(session: nox.Session) -> None:
+    """Change lines that move tracks and events, one at a time: which changes does no test notice?
+
+    `nox -s mutation` takes hours; `nox -s mutation -- "tracksets.jagged*"` is a part of it. Then,
+    `.nox/mutation/bin/mutmut show NAME` shows what was changed.
+    """
+    session.install("-e.[test]", "mutmut>=3.8.1")
+    # The same examples for every change.
+    session.run(
+        "mutmut", "run", "--max-children=1", *session.posargs, env={"HYPOTHESIS_PROFILE": "ci"}
+    )
+    session.run("mutmut", "results")
+
+
+@nox.session(default=False)
+def audit(session: nox.Session) -> None:
+    """Look up known vulnerabilities of everything that users install."""
+    session.install("-e.[all]", "pip-audit>=2.9")
+    session.run("pip-audit", "--skip-editable", *session.posargs)
+
+
+@nox.session(default=False)
 def docs(session: nox.Session) -> None:
     """Build the documentation."""
     session.install("-e.[docs]")
