@@ -25,10 +25,6 @@ app = typer.Typer(
 _Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A model file.")]
 
 
-app.command()(calibrate)
-app.command()(explain)
-
-
 def main() -> None:
     """Run the command line; errors of the user are one message and exit code 2."""
     from tracksets.errors import TracksetsError
@@ -278,3 +274,7 @@ def evaluate(
     _say(result.table)
     for path in result.outputs:
         _say(str(path))
+
+
+app.command()(calibrate)
+app.command()(explain)
