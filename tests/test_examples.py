@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -197,6 +198,57 @@ def test_the_program_in_cpp_expects_what_its_twin_expects(
     assert len(expected) == 3
     about = json.dumps(metadata(exported[0]))
     assert all(each in about for each in expected)
+
+
+def build_tools() -> tuple[str, list[str]]:
+    """Return a C++ compiler and its flags for ROOT and ONNX Runtime, or skip and say what misses.
+
+    Headers are those of the folder `ONNXRUNTIME`; the library, too, or that of the Python package.
+    """
+    compiler = shutil.which("c++")
+    if compiler is None:
+        pytest.skip("there is no C++ compiler, c++")
+    folder = os.environ.get("ONNXRUNTIME")
+    if folder is None:
+        pytest.skip("ONNXRUNTIME does not name a folder with the headers of ONNX Runtime")
+    headers = sorted(Path(folder).rglob("onnxruntime_cxx_api.h"))
+    if not headers:
+        pytest.skip(f"there is no onnxruntime_cxx_api.h in {folder}")
+    onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    package = Path(onnxruntime.__file__).parent
+    libraries = [*Path(folder).rglob("libonnxruntime.so*"), *package.rglob("libonnxruntime.so*")]
+    if not libraries:
+        pytest.skip(f"there is no libonnxruntime.so in {folder} or {package}")
+    root_config = shutil.which("root-config")
+    if root_config is None and has_root():
+        import ROOT
+
+        root_config = str(Path(ROOT.__file__).parent / "bin" / "root-config")
+    if root_config is None:
+        pytest.skip("ROOT is not installed")
+    root = subprocess.check_output([root_config, "--cflags", "--libs", "--libdir"], text=True)
+    *flags, libdir = root.split()
+    flags += [f"-I{headers[0].parent}", str(libraries[0])]
+    return compiler, [*flags, *(f"-Wl,-rpath,{each}" for each in (libdir, libraries[0].parent))]
+
+
+@pytest.mark.slow
+def test_onnx_scores_in_cpp(
+    exported: tuple[ts.Scorer, Path], tmp_path: Path, sample_data: Path
+) -> None:
+    """The program compiles, and gives what its twin in Python gives."""
+    compiler, flags = build_tools()
+    program = tmp_path / "onnx_scores"
+    command = [compiler, "-O2", str(EXAMPLES / "onnx_scores.cpp"), "-o", str(program), *flags]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    arguments = [str(exported[1]), str(sample_data / "events.root")]
+    done = subprocess.run([str(program), *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = np.loadtxt(done.stdout.splitlines())
+    twin = np.loadtxt(run("onnx_scores.py", *arguments, folder=tmp_path).splitlines())
+    np.testing.assert_array_equal(found[:, 0], twin[:, 0])
+    np.testing.assert_allclose(found[:, 1], twin[:, 1], rtol=5e-5)
 
 
 def test_toy_sets_runs(tmp_path: Path) -> None:
