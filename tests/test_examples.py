@@ -200,7 +200,7 @@ def test_the_program_in_cpp_expects_what_its_twin_expects(
     assert all(each in about for each in expected)
 
 
-def build_tools() -> tuple[str, list[str]]:
+def build_tools(folder: Path) -> tuple[str, list[str]]:
     """Return a C++ compiler and its flags for ROOT and ONNX Runtime, or skip and say what misses.
 
     Headers are those of the folder `ONNXRUNTIME`; the library, too, or that of the Python package.
@@ -208,28 +208,31 @@ def build_tools() -> tuple[str, list[str]]:
     compiler = shutil.which("c++")
     if compiler is None:
         pytest.skip("there is no C++ compiler, c++")
-    folder = os.environ.get("ONNXRUNTIME")
-    if folder is None:
+    there = os.environ.get("ONNXRUNTIME")
+    if there is None:
         pytest.skip("ONNXRUNTIME does not name a folder with the headers of ONNX Runtime")
-    headers = sorted(Path(folder).rglob("onnxruntime_cxx_api.h"))
+    headers = sorted(Path(there).rglob("onnxruntime_cxx_api.h"))
     if not headers:
-        pytest.skip(f"there is no onnxruntime_cxx_api.h in {folder}")
+        pytest.skip(f"there is no onnxruntime_cxx_api.h in {there}")
     onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
     package = Path(onnxruntime.__file__).parent
-    libraries = [*Path(folder).rglob("libonnxruntime.so*"), *package.rglob("libonnxruntime.so*")]
+    libraries = [*Path(there).rglob("libonnxruntime.so*"), *package.rglob("libonnxruntime.so*")]
     if not libraries:
-        pytest.skip(f"there is no libonnxruntime.so in {folder} or {package}")
-    root_config = shutil.which("root-config")
-    if root_config is None and has_root():
+        pytest.skip(f"there is no libonnxruntime.so in {there} or {package}")
+    command = [shutil.which("root-config") or "", "--cflags", "--libs", "--libdir"]
+    if not command[0]:
+        if not has_root():
+            pytest.skip("ROOT is not installed")
         import ROOT
 
-        root_config = str(Path(ROOT.__file__).parent / "bin" / "root-config")
-    if root_config is None:
-        pytest.skip("ROOT is not installed")
-    root = subprocess.check_output([root_config, "--cflags", "--libs", "--libdir"], text=True)
-    *flags, libdir = root.split()
-    flags += [f"-I{headers[0].parent}", str(libraries[0])]
-    return compiler, [*flags, *(f"-Wl,-rpath,{each}" for each in (libdir, libraries[0].parent))]
+        root = Path(ROOT.__file__).parent
+        command[:1] = [str(root / "bin" / "root-config"), f"--prefix={root}"]
+    *flags, libdir = subprocess.check_output(command, text=True).split()
+    library = folder / "libonnxruntime.so.1"  # which a wheel has under another name
+    library.symlink_to(libraries[0].resolve())
+    # The graphics of ROOT's wheel want libraries that the wheel brings along.
+    flags += [f"-I{headers[0].parent}", str(library), "-Wl,--allow-shlib-undefined"]
+    return compiler, [*flags, f"-Wl,-rpath,{libdir}", f"-Wl,-rpath,{folder}"]
 
 
 @pytest.mark.slow
@@ -237,7 +240,7 @@ def test_onnx_scores_in_cpp(
     exported: tuple[ts.Scorer, Path], tmp_path: Path, sample_data: Path
 ) -> None:
     """The program compiles, and gives what its twin in Python gives."""
-    compiler, flags = build_tools()
+    compiler, flags = build_tools(tmp_path)
     program = tmp_path / "onnx_scores"
     command = [compiler, "-O2", str(EXAMPLES / "onnx_scores.cpp"), "-o", str(program), *flags]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
