@@ -137,6 +137,7 @@ print([name for name in ("scipy", "uproot", "vector", "orbax", "typer") if name 
     [
         "",
         "demo",
+        "sample-data",
         "inspect",
         "train",
         "find-rate",
@@ -165,6 +166,22 @@ def test_inspect(tracksets_, here):
     assert (done.code, done.err) == (0, "")
     assert "Track_pt" in done.out
     assert "[inputs.collections.Track]" in done.out
+    done = tracksets_("inspect", "a.root", "-o", "start.toml")
+    assert (done.code, done.err) == (0, "wrote start.toml\n")
+    assert "[inputs.collections.Track]" in Path("start.toml").read_text()
+    assert "[inputs.collections.Track]" not in done.out
+    assert tracksets_("inspect", "a.root", "-o", "start.toml").code == 2
+    assert tracksets_("inspect", "a.root", "-o", "start.toml", "--force").code == 0
+
+
+def test_sample_data(tracksets_, here):
+    done = tracksets_("sample-data", "-o", "new/data")
+    assert (done.code, done.err) == (0, "")
+    assert {"new/data/train.toml", "new/data/events.root"} < set(done.out.split())
+    assert (here / "new" / "data" / "README.md").is_file()
+    again = tracksets_("sample-data", "-o", "new/data")
+    assert (again.code, again.out) == (2, "")
+    assert "new/data exists already" in again.err
 
 
 def test_train_label_evaluate(tracksets_, here):

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -197,6 +198,60 @@ def test_the_program_in_cpp_expects_what_its_twin_expects(
     assert len(expected) == 3
     about = json.dumps(metadata(exported[0]))
     assert all(each in about for each in expected)
+
+
+def build_tools(folder: Path) -> tuple[str, list[str]]:
+    """Return a C++ compiler and its flags for ROOT and ONNX Runtime, or skip and say what misses.
+
+    Headers are those of the folder `ONNXRUNTIME`; the library, too, or that of the Python package.
+    """
+    compiler = shutil.which("c++")
+    if compiler is None:
+        pytest.skip("there is no C++ compiler, c++")
+    there = os.environ.get("ONNXRUNTIME")
+    if there is None:
+        pytest.skip("ONNXRUNTIME does not name a folder with the headers of ONNX Runtime")
+    headers = sorted(Path(there).rglob("onnxruntime_cxx_api.h"))
+    if not headers:
+        pytest.skip(f"there is no onnxruntime_cxx_api.h in {there}")
+    onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    package = Path(onnxruntime.__file__).parent
+    libraries = [*Path(there).rglob("libonnxruntime.so*"), *package.rglob("libonnxruntime.so*")]
+    if not libraries:
+        pytest.skip(f"there is no libonnxruntime.so in {there} or {package}")
+    command = [shutil.which("root-config") or "", "--cflags", "--libs", "--libdir"]
+    if not command[0]:
+        if not has_root():
+            pytest.skip("ROOT is not installed")
+        import ROOT
+
+        root = Path(ROOT.__file__).parent
+        command[:1] = [str(root / "bin" / "root-config"), f"--prefix={root}"]
+    *flags, libdir = subprocess.check_output(command, text=True).split()
+    library = folder / "libonnxruntime.so.1"  # which a wheel has under another name
+    library.symlink_to(libraries[0].resolve())
+    # The graphics of ROOT's wheel want libraries that the wheel brings along.
+    flags += [f"-I{headers[0].parent}", str(library), "-Wl,--allow-shlib-undefined"]
+    return compiler, [*flags, f"-Wl,-rpath,{libdir}", f"-Wl,-rpath,{folder}"]
+
+
+@pytest.mark.slow
+def test_onnx_scores_in_cpp(
+    exported: tuple[ts.Scorer, Path], tmp_path: Path, sample_data: Path
+) -> None:
+    """The program compiles, and gives what its twin in Python gives."""
+    compiler, flags = build_tools(tmp_path)
+    program = tmp_path / "onnx_scores"
+    command = [compiler, "-O2", str(EXAMPLES / "onnx_scores.cpp"), "-o", str(program), *flags]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    arguments = [str(exported[1]), str(sample_data / "events.root")]
+    done = subprocess.run([str(program), *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = np.loadtxt(done.stdout.splitlines())
+    twin = np.loadtxt(run("onnx_scores.py", *arguments, folder=tmp_path).splitlines())
+    np.testing.assert_array_equal(found[:, 0], twin[:, 0])
+    np.testing.assert_allclose(found[:, 1], twin[:, 1], rtol=5e-5)
 
 
 def test_toy_sets_runs(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What a file holds, in words, and a starting configuration that works."""
 
+import re
 import tomllib
 
 import awkward as ak
@@ -11,8 +12,9 @@ from rootfiles import write_toy
 from tracksets.branches import collections_of
 from tracksets.config import check_config
 from tracksets.errors import FileError
-from tracksets.inspection import describe
+from tracksets.inspection import describe, write_starting_config
 from tracksets.reading import open_tree
+from tracksets.starting import _block_tracks
 from tracksets.training import train
 
 
@@ -84,6 +86,58 @@ def test_without_a_truth_it_is_a_regression(tmp_path):
     assert content["data"]["regression"]["targets"] == ["energy"]
     features = content["inputs"]["collections"]["hit"]["features"]
     assert features == ["log(max(pt, 1e-6))", "cos(phi)", "sin(phi)"]
+
+
+def test_what_the_configuration_starts_with(tmp_path):
+    """Momenta as components become pt and angles; other collections are comments that work."""
+    path = tmp_path / "file.root"
+    jets = ak.Array([[1.0, 2.0], [3.0]] * 30)
+    with uproot.recreate(path) as file:
+        jet = {f"Jet_{name}": jets for name in ("Px", "Py", "Pz", "E", "btag")}
+        file.mktree("tree", {**jet, "Muon_pt": jets[:, :1], "isSignal": np.arange(60) % 2})
+    text = describe(str(path)).partition("start from:")[2]
+    commented = re.sub(r"^# ", "", text, flags=re.MULTILINE)
+    found = tomllib.loads(commented)["inputs"]["collections"]
+    assert found["Jet"]["features"] == [
+        "log(max(pt, 1e-6))",
+        "eta",
+        "cos(phi)",
+        "sin(phi)",
+        "log(max(E, 1e-6))",
+        "btag",
+    ]
+    assert found["Muon"]["features"] == ["log(max(pt, 1e-6))"]
+    assert set(tomllib.loads(text)["inputs"]["collections"]) == {"Jet"}
+    content = tomllib.loads(commented)
+    content["training"]["epochs"] = 1
+    content["model"] = {"phi": [4], "rho": [4]}
+    assert train(check_config(content), progress=False).inputs.widths == {"Jet": 6, "Muon": 1}
+
+
+@pytest.mark.parametrize(
+    ("n_track", "block"), [(0, 256), (10_000, 256), (260_000, 4096), (1e6, 16384), (1e9, 16384)]
+)
+def test_small_files_get_small_blocks(n_track, block):
+    assert _block_tracks(n_track) == block
+
+
+def test_the_configuration_is_written(sample_data, tmp_path):
+    files = [str(sample_data / name) for name in ("background.root", "signal.root")]
+    output = tmp_path / "new" / "train.toml"
+    text = write_starting_config(output, *files)
+    assert describe(*files) == f"{text}\n\n# A train.toml to start from:\n\n{output.read_text()}"
+    with pytest.raises(FileError, match="exists already"):
+        write_starting_config(output, *files)
+    write_starting_config(output, str(sample_data / "events.root"), force=True)
+    assert "isSignal" in output.read_text()
+
+
+def test_no_collection_to_start_from(tmp_path):
+    with uproot.recreate(tmp_path / "file.root") as file:
+        file.mktree("tree", {"x": np.arange(3.0)})
+    with pytest.raises(FileError, match="no tree with a collection"):
+        write_starting_config(tmp_path / "train.toml", str(tmp_path / "file.root"))
+    assert not (tmp_path / "train.toml").exists()
 
 
 def test_a_file_without_trees_is_refused(tmp_path):

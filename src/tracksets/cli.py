@@ -25,10 +25,6 @@ app = typer.Typer(
 _Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A model file.")]
 
 
-app.command()(calibrate)
-app.command()(explain)
-
-
 def main() -> None:
     """Run the command line; errors of the user are one message and exit code 2."""
     from tracksets.errors import TracksetsError
@@ -69,6 +65,15 @@ def demo(output: _Output = Path("demo"), quiet: _Quiet = False) -> None:
     run(output, _say, progress=not quiet)
 
 
+@app.command("sample-data")
+def sample_data(output: _Output = Path("sample_data")) -> None:
+    """Copy the sample data, which the documentation uses, into a new folder."""
+    from tracksets.demo import copy_sample_data
+
+    for path in copy_sample_data(output):
+        _say(str(path))
+
+
 @app.command()
 def inspect(
     files: Annotated[
@@ -81,6 +86,12 @@ def inspect(
     nan: Annotated[
         bool, typer.Option("--nan", help="Read all and count NaN and infinity.")
     ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="CONFIG", help="Write the starting config into this file."
+        ),
+    ] = None,
     provenance: Annotated[
         bool,
         typer.Option(
@@ -89,13 +100,17 @@ def inspect(
             "input.",
         ),
     ] = False,
+    force: _Force = False,
 ) -> None:
     """Show trees, collections, branches and multiplicities; print a starting config."""
-    from tracksets.inspection import describe, describe_scores
+    from tracksets.inspection import describe, describe_scores, write_starting_config
 
     if provenance:
         for file in files:
             _say(describe_scores(file))
+    elif output is not None:
+        _say(write_starting_config(output, *files, count_nan=nan, force=force))
+        _say(f"wrote {output}", stderr=True)
     else:
         _say(describe(*files, count_nan=nan))
 
@@ -259,3 +274,7 @@ def evaluate(
     _say(result.table)
     for path in result.outputs:
         _say(str(path))
+
+
+app.command()(calibrate)
+app.command()(explain)

@@ -1,5 +1,6 @@
 """The main job on the sample data: train, label a file, evaluate, draw."""
 
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from tracksets.evaluation import evaluate
 from tracksets.labelling import label
 from tracksets.training import train
 
-__all__ = ("run", "sample_data")
+__all__ = ("copy_sample_data", "run", "sample_data")
 
 
 def sample_data() -> Path:
@@ -25,6 +26,22 @@ def sample_data() -> Path:
         if (folder / "events.root").is_file():
             return folder
     raise FileError(f"the sample data is neither in {here} nor in {here.parents[1]}")
+
+
+def copy_sample_data(output: Path) -> list[Path]:
+    """Copy files and configurations of the sample data into a new folder; returns their copies.
+
+    Raises
+    ------
+    FileError
+        If there is something of this name.
+    """
+    if output.exists():
+        raise FileError(f"{output} exists already; remove it, or say where else with -o")
+    source = sample_data()
+    output.mkdir(parents=True)
+    names = sorted(path.name for path in source.iterdir() if path.suffix in (".root", ".toml"))
+    return [Path(shutil.copy(source / name, output)) for name in [*names, "README.md"]]
 
 
 def run(output: Path, say: Callable[[str], None], *, progress: bool = True) -> None:

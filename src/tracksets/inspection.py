@@ -1,10 +1,12 @@
 """A ROOT file in; its trees, collections and branches, and a starting configuration, out."""
 
 import json
+from pathlib import Path
 
 import awkward as ak
 import numpy as np
 
+from tracksets.atomic import appearing
 from tracksets.branches import Branches, collections_of
 from tracksets.errors import FileError
 from tracksets.fields import column_of
@@ -12,10 +14,16 @@ from tracksets.reading import open_tree, open_trees, provenances
 from tracksets.starting import starting_config
 from tracksets.trees import Tree
 
-__all__ = ("describe", "describe_scores")
+__all__ = ("describe", "describe_scores", "inspect", "write_starting_config")
 
 
 def describe(name: str, *more: str, count_nan: bool = False) -> str:
+    """Describe a file in words, as `inspect` does, with a starting configuration at the end."""
+    text, config = inspect(name, *more, count_nan=count_nan)
+    return f"{text}\n\n# A train.toml to start from:\n\n{config}" if config else text
+
+
+def inspect(name: str, *more: str, count_nan: bool = False) -> tuple[str, str]:
     """Describe a file in words: trees, collections, branches, types and multiplicities.
 
     Parameters
@@ -26,6 +34,11 @@ def describe(name: str, *more: str, count_nan: bool = False) -> str:
         Files of further classes: their number of events, and what they have more or less.
     count_nan
         Whether to read every branch and say how many values are NaN or infinite.
+
+    Returns
+    -------
+    description, config
+        The description, and a configuration to start from, as TOML: empty without a collection.
 
     Raises
     ------
@@ -58,9 +71,25 @@ def describe(name: str, *more: str, count_nan: bool = False) -> str:
             have = set(map(".".join, tree.fields.paths))
             for each in more:
                 lines += _differences(each, tree.name, have)
-    if config:
-        lines += ["", "# A train.toml to start from:", "", config]
-    return "\n".join(lines)
+    return "\n".join(lines), config
+
+
+def write_starting_config(
+    output: Path, *names: str, count_nan: bool = False, force: bool = False
+) -> str:
+    """Describe files as `inspect` does, and write the configuration to start from.
+
+    Raises
+    ------
+    FileError
+        If `output` exists, unless `force`, or no tree has a collection.
+    """
+    text, config = inspect(*names, count_nan=count_nan)
+    if not config:
+        raise FileError(f"{names[0]} has no tree with a collection, for {output} to start from")
+    with appearing(output, force=force) as temporary:
+        temporary.write_text(config, encoding="utf-8")
+    return text
 
 
 def describe_scores(name: str) -> str:

@@ -1,6 +1,7 @@
 """An open tree in, a configuration for a first training out."""
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path, PurePath
@@ -18,12 +19,14 @@ __all__ = ("starting_config",)
 _LARGE = 1e6
 _SCALARS = {"pt", "mass", "energy", "e", "et"}
 _ANGLES = {"phi"}
+_CARTESIAN = {"px", "py", "pz"}
+_BLOCKS_PER_EPOCH = 50
 
 
 def starting_config(tree: Tree, groups: list[Branches], files: Sequence[str]) -> str:
     """Write a `train.toml` to start from, for the largest collection of the tree.
 
-    It works as it stands. Of several files, each is a class, the last one the signal. Of one, the
+    It works as it stands; the other collections are there as comments. Of several files, each is a class, the last one the signal. Of one, the
     target is a branch that looks like a truth, or else an event-level number to regress on, to be
     replaced.
 
@@ -57,19 +60,33 @@ def starting_config(tree: Tree, groups: list[Branches], files: Sequence[str]) ->
             ]
     else:
         lines += ["", "[data.regression]", f'targets = ["{truth}"]']
-    lines.append("")
-    for each in sorted(jagged, key=lambda group: -group.mean)[:1]:
-        features = _features(tree, each)
-        lines += [
-            f"[inputs.collections.{each.name}]",
-            "features = [" + ", ".join(f'"{name}"' for name in features) + "]",
-        ]
-        bare = each.name + "_"
-        if not all(name.startswith((bare, each.name + ".")) for name in each.types):
-            lines.append('prefix = ""')
+    largest, *others = sorted(jagged, key=lambda group: -group.mean) or [None]
+    if largest is not None:
+        lines += ["", *_collection(tree, largest)]
+    for each in others:
+        lines += ["", *(f"# {line}" for line in _collection(tree, each))]
     lines += ["", "[model]", "phi = [128, 128, 128]", "rho = [128, 128]", 'pool = ["sum"]']
     lines += ["", "[training]", "epochs = 30", "seed = 1"]
+    if largest is not None:
+        n_track = largest.mean * tree.n_event * len(files)
+        lines.append(f"block_tracks = {_block_tracks(n_track)}  # the batch size, in tracks")
     return "\n".join(lines) + "\n"
+
+
+def _collection(tree: Tree, group: Branches) -> list[str]:
+    """Write the table of a collection."""
+    features = ", ".join(f'"{name}"' for name in _features(tree, group))
+    lines = [f"[inputs.collections.{group.name}]", f"features = [{features}]"]
+    bare = group.name + "_"
+    if not all(name.startswith((bare, group.name + ".")) for name in group.types):
+        lines.append('prefix = ""')
+    return lines
+
+
+def _block_tracks(n_track: float) -> int:
+    """Choose a power of two that gives small files some steps per epoch, too."""
+    exponent = round(math.log2(max(n_track / _BLOCKS_PER_EPOCH, 1)))
+    return 2 ** min(max(exponent, 8), 14)
 
 
 def _quoted(text: str) -> str:
@@ -98,13 +115,18 @@ def _features(tree: Tree, group: Branches) -> list[str]:
     largest = {
         name: np.abs(np.asarray(values, float)).max(initial=0) for name, values in flat.items()
     }
+    names = {branch: _bare(branch, group.name) for branch in group.types}
+    lower = {name.lower() for name in names.values()}
+    cartesian = lower >= _CARTESIAN and "pt" not in lower
     features = []
+    if cartesian:  # what is computed from the components says more than they do
+        features += ["log(max(pt, 1e-6))", "eta", "cos(phi)", "sin(phi)"]
     for branch, kind in group.types.items():
+        name = names[branch]
         if kind.count("*") > 1 or not np.isfinite(largest[branch]):
             continue
-        name = branch
-        for separator in (".", "_"):
-            name = name.removeprefix(group.name + separator)
+        if cartesian and name.lower() in _CARTESIAN:
+            continue
         if f"{branch}_err" in group.types:
             features.append(f"clip({name}/{name}_err, -30, 30)")
         elif name.endswith("_err") and branch.removesuffix("_err") in group.types:
@@ -118,6 +140,13 @@ def _features(tree: Tree, group: Branches) -> list[str]:
         else:
             features.append(name)
     return features
+
+
+def _bare(branch: str, collection: str) -> str:
+    """Take the collection's name off that of a branch."""
+    for separator in (".", "_"):
+        branch = branch.removeprefix(collection + separator)
+    return branch
 
 
 def _truth(tree: Tree, events: Branches) -> tuple[str, list[int]]:
