@@ -4,9 +4,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from tracksets.blocks import DEFAULT_TRACKS
 from tracksets.configuration import Configuration
 from tracksets.folds import checked_per_event
+from tracksets.slots import DEFAULT_TRACKS
 
 __all__ = ("Training",)
 
