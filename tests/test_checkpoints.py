@@ -221,7 +221,7 @@ test_checkpoints.fit(
 def test_killed_at_any_moment(tmp_path, uninterrupted):
     folder = tmp_path / "state"
     script = SCRIPT.format(tests=str(Path(__file__).parent), folder=str(folder))
-    moments = random.Random(0)
+    moments, codes = random.Random(0), []
     for n in (1, 3, 6, 9):
         process = subprocess.Popen([sys.executable, "-c", script])
         while process.poll() is None:
@@ -231,7 +231,9 @@ def test_killed_at_any_moment(tmp_path, uninterrupted):
             time.sleep(0.005)
         time.sleep(moments.uniform(0, 0.3))
         process.kill()
-        process.wait()
-        assert process.returncode == -signal.SIGKILL
+        codes.append(process.wait())
+    # On a busy machine a training may have ended before this process gets to kill it.
+    assert -signal.SIGKILL in codes
+    assert set(codes) <= {-signal.SIGKILL, 0}
     subprocess.run([sys.executable, "-c", script], check=True)
     assert (tmp_path / "killed.safetensors").read_bytes() == uninterrupted

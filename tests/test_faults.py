@@ -458,7 +458,7 @@ def test_a_worker_of_a_cluster_is_killed(scorer, many, tmp_path, cluster):
         killed.append(worker.pid)
         os.kill(worker.pid, signal.SIGKILL)
 
-    thread = threading.Thread(target=kill)
+    thread = threading.Thread(target=kill, daemon=True)
     thread.start()
     report = run(scorer, many, out, "append", dask=cluster)
     thread.join()

@@ -95,7 +95,7 @@ def test_all_that_is_known_of_the_events_is_the_same(folder):
         np.testing.assert_array_equal(files.inputs.event, memory.inputs.event)
         classes = [
             np.mean(files.targets[order])
-            for order in files.store.orders(np.arange(len(files.targets)), np.random.default_rng())
+            for order in files.store.orders(np.arange(len(files.targets)), np.random.default_rng(0))
         ]
     assert len(classes) > 5
     np.testing.assert_allclose(classes, np.mean(memory.targets), atol=0.1)
@@ -165,7 +165,7 @@ def test_killed_at_any_moment(folder):
 
     subprocess.run(command("whole"), check=True)
     state = folder / "killed.safetensors.checkpoints"
-    moments = random.Random(0)
+    moments, codes = random.Random(0), []
     for n in (1, 8, 13):
         process = subprocess.Popen([*command("killed"), "--resume"])
         while process.poll() is None:
@@ -175,8 +175,10 @@ def test_killed_at_any_moment(folder):
             time.sleep(0.005)
         time.sleep(moments.uniform(0, 0.1))
         process.kill()
-        process.wait()
-        assert process.returncode == -signal.SIGKILL
+        codes.append(process.wait())
+    # On a busy machine a training may have ended before this process gets to kill it.
+    assert -signal.SIGKILL in codes
+    assert set(codes) <= {-signal.SIGKILL, 0}
     subprocess.run([*command("killed"), "--resume"], check=True)
     one, two = (folder / f"{name}.safetensors" for name in ("whole", "killed"))
     assert one.read_bytes() == two.read_bytes()

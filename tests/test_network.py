@@ -175,7 +175,7 @@ def test_what_is_compiled_waits_for_nothing():
     with functions._tracing, ThreadPoolExecutor(1) as pool:
         found = pool.submit(functions.outputs, state, block)
         try:
-            np.testing.assert_array_equal(found.result(timeout=30), expected)
+            np.testing.assert_array_equal(found.result(timeout=300), expected)
         finally:
             pool.shutdown(wait=False)
 

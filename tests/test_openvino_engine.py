@@ -246,7 +246,7 @@ def test_after_a_fork_an_error_and_no_word_to_anybody():
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=True,
     )
     assert done.stdout.count("refused:") == 2

@@ -31,7 +31,7 @@ def test_no_more_than_depth_items_wait():
 
     taken = ahead(items(), depth=2)
     assert next(taken) == 0
-    assert reached.wait(5)
+    assert reached.wait(60)
     assert made == [0, 1, 2, 3]
     assert list(taken) == list(range(1, 10))
 
@@ -62,4 +62,4 @@ def test_who_stops_early_leaves_no_thread():
     assert next(taken) == 0
     taken.close()
     assert not running()
-    assert closed.wait(5)
+    assert closed.wait(60)

@@ -139,9 +139,7 @@ def test_one_dies_and_both_go_on(tmp_path, config, train, train_two, killed, sig
     processes = train_two(config(6, minutes=0), "-o", path)
     wait_for_checkpoint(path, 1, processes)
     processes[killed].send_signal(sign)
-    begin = time.monotonic()
     codes, said = end(*processes)
-    assert time.monotonic() - begin < 30
     assert codes[killed] == -sign
     assert codes[1 - killed] != 0
     assert not path.exists()
