@@ -60,15 +60,15 @@ def starting_config(tree: Tree, groups: list[Branches], files: Sequence[str]) ->
             ]
     else:
         lines += ["", "[data.regression]", f'targets = ["{truth}"]']
-    largest, *others = sorted(jagged, key=lambda group: -group.mean) or [None]
-    if largest is not None:
-        lines += ["", *_collection(tree, largest)]
-    for each in others:
+    jagged.sort(key=lambda group: -group.mean)
+    if jagged:
+        lines += ["", *_collection(tree, jagged[0])]
+    for each in jagged[1:]:
         lines += ["", *(f"# {line}" for line in _collection(tree, each))]
     lines += ["", "[model]", "phi = [128, 128, 128]", "rho = [128, 128]", 'pool = ["sum"]']
     lines += ["", "[training]", "epochs = 30", "seed = 1"]
-    if largest is not None:
-        n_track = largest.mean * tree.n_event * len(files)
+    if jagged:
+        n_track = jagged[0].mean * tree.n_event * len(files)
         lines.append(f"block_tracks = {_block_tracks(n_track)}  # the batch size, in tracks")
     return "\n".join(lines) + "\n"
 
@@ -86,7 +86,7 @@ def _collection(tree: Tree, group: Branches) -> list[str]:
 def _block_tracks(n_track: float) -> int:
     """Choose a power of two that gives small files some steps per epoch, too."""
     exponent = round(math.log2(max(n_track / _BLOCKS_PER_EPOCH, 1)))
-    return 2 ** min(max(exponent, 8), 14)
+    return 1 << min(max(exponent, 8), 14)
 
 
 def _quoted(text: str) -> str:
