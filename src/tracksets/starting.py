@@ -60,15 +60,15 @@ def starting_config(tree: Tree, groups: list[Branches], files: Sequence[str]) ->
             ]
     else:
         lines += ["", "[data.regression]", f'targets = ["{truth}"]']
-    largest_first = sorted(jagged, key=lambda group: -group.mean)
-    for each in largest_first[:1]:
-        lines += ["", *_collection(tree, each)]
-    for each in largest_first[1:]:
+    jagged.sort(key=lambda group: -group.mean)
+    if jagged:
+        lines += ["", *_collection(tree, jagged[0])]
+    for each in jagged[1:]:
         lines += ["", *(f"# {line}" for line in _collection(tree, each))]
     lines += ["", "[model]", "phi = [128, 128, 128]", "rho = [128, 128]", 'pool = ["sum"]']
     lines += ["", "[training]", "epochs = 30", "seed = 1"]
-    for each in largest_first[:1]:
-        n_track = each.mean * tree.n_event * len(files)
+    if jagged:
+        n_track = jagged[0].mean * tree.n_event * len(files)
         lines.append(f"block_tracks = {_block_tracks(n_track)}  # the batch size, in tracks")
     return "\n".join(lines) + "\n"
 
