@@ -108,15 +108,17 @@ def test_like_the_scorer_and_like_a_loop_over_events(tmp_path, task, model, suff
     scorer = scorer_of(task, model)
     path = tmp_path / f"model.{suffix}"
     done = export(scorer, path)
+    # Versions of the runtimes round the root of a small variance differently.
+    tolerance = 1e-4 if "std" in scorer.model.pool else 2e-5
     assert done.outputs[0] == path
     assert done.events > 100
-    assert done.difference < 2e-5
+    assert done.difference < tolerance
     score = OPEN[suffix](path)
     for counts in (random_counts(60, 5), random_counts(3, 700), {"Track": [0, 0], "Jet": [0, 0]}):
         inputs = flat_inputs(counts, WIDTHS)
         found = score(inputs)
         assert found.dtype == np.float32
-        assert largest_difference(found, scorer.score_inputs(inputs), scorer) < 2e-5
+        assert largest_difference(found, scorer.score_inputs(inputs), scorer) < tolerance
         exact = task.link(deep_set(scorer.architecture, scorer.arrays, inputs))
         assert largest_difference(found, exact, scorer) < 1e-4
 
