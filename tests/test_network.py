@@ -9,6 +9,7 @@ from helpers import deep_set, flat_inputs, random_arrays
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tracksets import compiling
 from tracksets.blocks import Shape, pack_inputs, unpack
 from tracksets.compiling import compiled
 from tracksets.features import JaggedInputs
@@ -364,3 +365,15 @@ def test_context_reaches_every_track():
     inputs.tracks["Jet"][1] += 1
     after = run(architecture, inputs, SHAPE, arrays)
     assert (before != after).ravel().tolist() == [True, False, False]
+
+
+def test_options_that_xla_does_not_know(monkeypatch):
+    def refuse(*_, **__):
+        raise jax.errors.JaxRuntimeError("No such compile option")
+
+    compiling._options.cache_clear()
+    with monkeypatch.context() as patched:
+        patched.setattr(jax, "jit", refuse)
+        assert compiling._options() is None
+    compiling._options.cache_clear()
+    assert compiling._options()
