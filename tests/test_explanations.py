@@ -59,6 +59,7 @@ def test_the_change_is_that_of_the_event_without_the_track(task):
         return np.array([ak.to_numpy(result[name] if name else result) for name in names])
 
     whole = scores(events)
+    rounding = max(2e-6, 4 * np.spacing(np.abs(whole).max()))  # of a difference of float32
     for collection in ("Track", "Jet"):
         counts = ak.num(events[f"{collection}_pt"])
         assert ak.num(found[collection]).tolist() == counts.tolist()
@@ -67,7 +68,7 @@ def test_the_change_is_that_of_the_event_without_the_track(task):
                 expected = whole[:, event] - scores(without(events, collection, event, track))[:, 0]
                 values = found[collection][event, track]
                 got = [values[name] if name else values for name in names]
-                np.testing.assert_allclose(got, expected, atol=2e-6, rtol=1e-4)
+                np.testing.assert_allclose(got, expected, atol=rounding, rtol=1e-4)
     assert ak.to_list(found.Track[0]) == [] == ak.to_list(found.Jet[1])
 
 
