@@ -40,7 +40,7 @@ docs: .venv/.docs
 	$(BIN)/sphinx-build -W --keep-going docs docs/_build
 
 clean:
-	rm -rf .venv build demo dist docs/_build .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build demo dist docs/_build docs/jupyter_execute .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find src tests bench examples docs -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 $(BIN)/python:
