@@ -46,7 +46,7 @@ def trained(pool, model, n_event=200, **options):
     ],
 )
 @pytest.mark.parametrize(
-    "options", [{}, {"weight_decay": 0.1, "clip_gradient": 0.05, "average": 0.9}]
+    "options", [{}, {"weight_decay": 3.0, "clip_gradient": 0.05, "average": 0.9}]
 )
 def test_sums_of_m_tracks_are_learned_as_means(model, options):
     architecture, sums = trained(["sum"], model, **options)
