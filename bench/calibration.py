@@ -20,10 +20,8 @@ from tracksets.demo import sample_data
 from tracksets.ensembles import fit_inputs
 from tracksets.settings import Training
 from tracksets.stores import InMemory
-from tracksets.targets import Task
 
 METHODS = ("temperature", "isotonic")
-TASK = Task(kind="binary", names=("background", "signal"))
 
 
 def sample(seed: int) -> Iterator[dict[str, float]]:
@@ -47,7 +45,7 @@ def single_top(seed: int) -> Iterator[dict[str, float]]:
     scorer = fit_inputs(
         InMemory(these.jagged),
         these.truth,
-        TASK,
+        models.TASK,
         these.inputs,
         model=config.model,
         training=Training.model_validate(training),
@@ -64,15 +62,7 @@ def jets(seed: int) -> Iterator[dict[str, float]]:
     these = models.jets(*models.read_jets(50_000), models.FEATURES["log z, angles, log radius"])
     (held_out,) = these.parts
     train = np.setdiff1d(np.arange(len(these.truth)), held_out)
-    scorer = fit_inputs(
-        InMemory(these.jagged.take(train)),
-        these.truth[train],
-        TASK,
-        these.inputs,
-        model=models.MODELS["sum, mean, max, gelu"],
-        training=these.training.model_copy(update={"seed": seed}),
-        progress=False,
-    )
+    scorer = models.fitted(these, train, models.MODELS["sum, mean, max, gelu"], seed)
     parts, truth = these.jagged.take(held_out), these.truth[held_out]
     for method in METHODS:
         yield calibrate_inputs(scorer, [parts], truth, np.ones(len(truth)), method).figures

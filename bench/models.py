@@ -42,6 +42,7 @@ from tracksets.targets import Task
 KEPT = Path(__file__).parent / "results" / "models.json"
 PEERS = Path(__file__).parent / "peers"
 SEEDS = (1, 2, 3)
+TASK = Task(kind="binary", names=("background", "signal"))
 MODELS: Mapping[str, Model] = {
     "deep_sets": Model.deep_sets(),
     "pfn": Model.pfn(),
@@ -166,27 +167,29 @@ def train(these: Problem, model: Model, seed: int) -> dict[str, float]:
 
     The quality is that of all parts together, as their scores are probabilities.
     """
-    training = these.training.model_copy(update={"seed": seed})
-    task = Task(kind="binary", names=("background", "signal"))
     held_out = np.concatenate(these.parts)
     scores, begin = [], time.perf_counter()
     for part in these.parts:
-        others = np.setdiff1d(np.arange(len(these.truth)), part)
-        scorer = fit_inputs(
-            InMemory(these.jagged.take(others)),
-            these.truth[others],
-            task,
-            these.inputs,
-            model=model,
-            training=training,
-            progress=False,
-        )
+        scorer = fitted(these, np.setdiff1d(np.arange(len(these.truth)), part), model, seed)
         scores.append(scorer.score_inputs(these.jagged.take(part))[:, 0])
     return {
         **quality(these.truth[held_out], np.concatenate(scores)),
         "seconds": time.perf_counter() - begin,
         **size(scorer, {name: each.mean() for name, each in these.jagged.counts.items()}),
     }
+
+
+def fitted(these: Problem, chosen: NDArray[np.int64], model: Model, seed: int) -> Scorer:
+    """Train a model on some of the events."""
+    return fit_inputs(
+        InMemory(these.jagged.take(chosen)),
+        these.truth[chosen],
+        TASK,
+        these.inputs,
+        model=model,
+        training=these.training.model_copy(update={"seed": seed}),
+        progress=False,
+    )
 
 
 def size(scorer: Scorer, multiplicity: Mapping[str, float]) -> dict[str, float]:
