@@ -20,6 +20,7 @@ from tracksets.metrics import bootstrap, roc, roc_auc
 from tracksets.network import Model
 from tracksets.scorer import Scorer
 from tracksets.targets import Task
+from tracksets.training import train
 
 INPUTS = Inputs(collections={"Track": {"features": ["log(pt)", "d0/d0_err"]}})
 CLASSES = {"b": {"value": 0}, "s": {"value": 1}}
@@ -142,6 +143,37 @@ def test_variations(sample_data, tmp_path):
     # Events that are not shifted do not change, and that is known for sure.
     same = evaluate(model, truth, tmp_path, vary=["Track_pt *= 1"]).variations["vary1"]
     assert same["auc_change"] == same["auc_change_uncertainty"] == same["largest_change"] == 0
+
+
+def test_files_of_the_training_are_named(sample_data, tmp_path):
+    def read(*names, **training):
+        data = {"classes": {name: {"files": [f"{name}.root"]} for name in names}}
+        return check_config(
+            {
+                "data": data,
+                "inputs": INPUTS.model_dump(),
+                "model": {"phi": [4], "rho": [4]},
+                "training": {"epochs": 1, **training},
+                "folder": str(sample_data),
+            }
+        )
+
+    known = read("background", "signal")
+    model = train(known, progress=False)
+    assert set(model.summary["files"].values()) == {"background.root", "signal.root"}
+    model.save(tmp_path / "model.safetensors")
+    note = evaluate(tmp_path / "model.safetensors", known, tmp_path / "known").note
+    assert "trained on 2 of these 2 file(s)" in note
+    assert str(sample_data / "signal.root") in note
+    assert "trained on 2 of these 2 file(s)" in (tmp_path / "known" / "report.html").read_text()
+    half = evaluate(model, read("background", "events"), tmp_path / "half").note
+    assert "trained on 1 of these 2 file(s)" in half
+    assert "events.root" not in half
+    new = config(sample_data, target="isSignal", classes=CLASSES)
+    assert evaluate(model, new, tmp_path / "new").note == ""
+    # With folds, no event is scored by a model that knows it.
+    folds = train(read("background", "signal", folds="event % 2"), progress=False)
+    assert evaluate(folds, known, tmp_path / "folds").note == ""
 
 
 def test_json_has_no_infinities(sample_data, tmp_path):

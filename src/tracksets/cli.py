@@ -272,6 +272,8 @@ def evaluate(
     with experiment_label(experiment):
         result = run(model, config, output, vary=vary or (), training=training)
     _say(result.table)
+    if result.note:
+        _say(f"note: {result.note}", stderr=True)
     for path in result.outputs:
         _say(str(path))
 

@@ -46,6 +46,8 @@ class Dataset:
         The one to match between classes, shape (n_event,).
     columns
         By expression: its values, shape (n_event,), of those that were asked for.
+    files
+        By the identity of each file that was read: its name.
     """
 
     store: Store
@@ -54,6 +56,7 @@ class Dataset:
     task: Task
     variable: NDArray[np.float64] | None = None
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
 
     def __enter__(self) -> Self:
         return self
@@ -167,6 +170,7 @@ def read_dataset(
             task,
             variables.array if config.data.reweight else None,
             {text: each.array for text, each in others.items()},
+            {str(uuid): path for path, (uuid, *_) in identities.items()},
         )
 
 

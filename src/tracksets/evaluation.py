@@ -16,7 +16,7 @@ from tracksets.comparisons import confusion, mean_reliability, reliability
 from tracksets.config import Config, read_config
 from tracksets.datasets import Dataset, read_dataset, refuse_other_task
 from tracksets.errors import DataError, FileError
-from tracksets.evaluation_report import Evaluated, write_evaluation_report
+from tracksets.evaluation_report import Evaluated, trained_on, write_evaluation_report
 from tracksets.figures import (
     as_table,
     changes,
@@ -50,6 +50,8 @@ class Evaluation:
         By name of the variation: its `text`, and how scores and figures change.
     table
         All of it, for people.
+    note
+        What speaks against the figures: files that the model was trained on.
     """
 
     figures: Mapping[str, float]
@@ -57,6 +59,7 @@ class Evaluation:
     confusion: Sequence[Sequence[float]] = ()
     variations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     table: str = field(default="", repr=False)
+    note: str = ""
 
 
 def evaluate(
@@ -146,7 +149,8 @@ def _evaluate(
         found = _varied(scorer, config, data, scores, text)
         variations[name] = {"text": text, **found}
         tables.append(f"{name}: {text}\n{as_table(found)}")
-    evaluated = Evaluated(scorer, config, data, scores, figures, outputs, bands)
+    note = trained_on(scorer, data)
+    evaluated = Evaluated(scorer, config, data, scores, figures, outputs, bands, note)
     outputs = [*write_evaluation_report(evaluated, folder, training), *outputs]
     result = Evaluation(
         figures,
@@ -154,6 +158,7 @@ def _evaluate(
         matrix.tolist(),
         variations,
         "\n\n".join(tables),
+        note,
     )
     with appearing(folder / "figures.json", force=True) as file:
         file.write_text(_as_json(result), encoding="utf-8")

@@ -23,7 +23,7 @@ from tracksets.report import Report
 from tracksets.scorer import Scorer
 from tracksets.shapes import Scored, compare
 
-__all__ = ("Evaluated", "write_evaluation_report")
+__all__ = ("Evaluated", "trained_on", "write_evaluation_report")
 
 _SOME = 100_000
 """Events that features are drawn of, and that the speed is measured with."""
@@ -50,6 +50,8 @@ class Evaluated:
         PNG files that were drawn.
     bands
         By signal class: the ROC curve with its uncertainty.
+    note
+        What speaks against the figures.
     """
 
     scorer: Scorer
@@ -59,6 +61,7 @@ class Evaluated:
     figures: Mapping[str, float]
     pictures: Sequence[Path]
     bands: Mapping[str, Band] = field(default_factory=dict)
+    note: str = ""
 
 
 def write_evaluation_report(
@@ -84,6 +87,8 @@ def write_evaluation_report(
     report.section("Model and data")
     report.facts(_facts(found))
     report.table(_samples(found.data))
+    if found.note:
+        report.text(found.note)
 
     report.section("Figures")
     report.table(_figures(found.figures))
@@ -143,6 +148,20 @@ def write_evaluation_report(
     report.section("Speed and size")
     report.facts(_speed(scorer, inputs))
     return [report.write(folder / "report.html"), *outputs]
+
+
+def trained_on(scorer: Scorer, data: Dataset) -> str:
+    """Say which files of the data the model was trained on; nothing if none, or if folds tell."""
+    if scorer.folds:
+        return ""
+    seen = [path for uuid, path in data.files.items() if uuid in scorer.summary.get("files", ())]
+    if not seen:
+        return ""
+    some = ", ".join(seen[:3]) + (", ..." if len(seen) > 3 else "")
+    return (
+        f"The model was trained on {len(seen)} of these {len(data.files)} file(s): {some}. Unless "
+        "selections keep their events apart, the figures are better than those of new events."
+    )
 
 
 def _facts(found: Evaluated) -> dict[str, object]:

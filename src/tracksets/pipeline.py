@@ -34,7 +34,7 @@ Mode = Literal["branch", "append", "friend", "explain"]
 
 IDENTIFIERS = ("run", "luminosityBlock", "event")
 
-_LONG = ("history", "members")
+_LONG = ("history", "members", "files")
 """What a labelled file does not say of the training of its model."""
 
 

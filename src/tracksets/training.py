@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import awkward as ak
@@ -169,7 +171,7 @@ def train(
         refuse_earlier(checkpoints)
     config, inputs = to_train(config)
     with read_dataset(config, inputs, columns=config.training.expressions) as data:
-        return fit_inputs(
+        scorer = fit_inputs(
             data.store,
             data.targets,
             data.task,
@@ -182,3 +184,6 @@ def train(
             data.columns,
             callbacks,
         )
+        # So that an evaluation can tell. Folders are nobody's business.
+        files = {uuid: Path(path).name for uuid, path in data.files.items()}
+    return replace(scorer, summary={**scorer.summary, "files": files})
