@@ -18,7 +18,7 @@ from tracksets.errors import ProcessError
 from tracksets.network import Model
 
 ENGINES = (Engine(), Engine("openvino"), Engine("openvino", "bfloat16"))
-MAX = Model(phi=(100, 100, 256), rho=(100, 100, 100), pool=("max",))
+MAX = Model.pfn(pool=("max",))
 
 
 def main(rounds: int = harness.ROUNDS) -> None:

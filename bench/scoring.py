@@ -23,9 +23,9 @@ from tracksets.scorer import Scorer
 from tracksets.targets import Task
 
 NETWORKS = {
-    "64-64-64 | 64-64": Model(phi=(64, 64, 64), rho=(64, 64)),
-    "100-100-256 | 100-100-100": Model(phi=(100, 100, 256), rho=(100, 100, 100)),
-    "6 x 256 | 256": Model(phi=(256,) * 6, rho=(256,)),
+    "64-64-64 | 64-64": Model(phi=(64, 64, 64), rho=(64, 64), activation="relu"),
+    "100-100-256 | 100-100-100": Model.pfn(),
+    "6 x 256 | 256": Model(phi=(256,) * 6, rho=(256,), activation="relu"),
 }
 
 

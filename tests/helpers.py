@@ -27,7 +27,7 @@ INPUTS = Inputs(
     },
     event=["PV_z"],
 )
-MODEL = Model(phi=[8, 6], rho=[5], pool=["sum", "max"])
+MODEL = Model(phi=[8, 6], rho=[5], pool=["sum", "max"], activation="relu")
 
 
 def flat_inputs(

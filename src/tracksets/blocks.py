@@ -205,8 +205,9 @@ def _block(part: JaggedInputs, shape: Shape) -> Block:
     n_track: dict[str, Any] = {}
     for name, source in part.tracks.items():
         used, slots = len(source), shape.tracks[name]
-        tracks[name] = np.zeros((slots, source.shape[1]), np.float32)
+        tracks[name] = np.empty((slots, source.shape[1]), np.float32)
         tracks[name][:used] = source
+        tracks[name][used:] = 0
         rows[name] = np.empty(slots, np.int32)
         rows[name][:used] = np.repeat(np.arange(n, dtype=np.int32), part.counts[name])
         rows[name][used:] = shape.events

@@ -28,7 +28,7 @@ _WIDE: Mapping[str, Any] = {
     "activation": "gelu",
 }
 PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "deep_sets": {**_WIDE, "pool": ("sum",), "activation": "relu"},
+    "deep_sets": {**_WIDE, "pool": ("sum",), "activation": "silu"},
     "pfn": _PFN,
     "efn": _PFN,
     "poolings": {**_WIDE, "pool": ("sum", "mean", "max", "std", "softmax")},
@@ -80,7 +80,7 @@ class Model(Configuration):
     phi: Annotated[tuple[Width, ...], Field(min_length=1)] = (128, 128, 128)
     rho: tuple[Width, ...] = (128, 128)
     pool: Annotated[tuple[Pooling, ...], Field(min_length=1)] = ("sum",)
-    activation: Activation = "relu"
+    activation: Activation = "silu"
     residual: bool = False
     rounds: Annotated[int, Field(ge=0, le=8)] = 0
     weights: str | None = None
