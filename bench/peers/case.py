@@ -70,6 +70,10 @@ class Case:
         """Return the largest deviation from tracksets' logits, in units of their spread."""
         return float(np.max(np.abs(np.ravel(outputs) - self.outputs)) / np.std(self.outputs))
 
+    def difference_of_scores(self, scores: np.ndarray) -> float:
+        """Return the largest deviation from tracksets' scores, for who gives no logits."""
+        return float(np.max(np.abs(scores - 1 / (1 + np.exp(-self.outputs.astype(np.float64))))))
+
 
 def layers(arrays: Mapping[str, np.ndarray], name: str) -> Layers:
     """Collect kernels and biases."""

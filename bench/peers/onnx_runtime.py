@@ -35,8 +35,7 @@ def load(case: Case, task: str) -> tuple[Contestants, dict[str, float], str]:
         return lambda: run(made)
 
     size = fastest(prepared, (2_048, 8_192, 32_768))
-    scores = 1 / (1 + np.exp(-case.outputs.astype(np.float64)))
-    difference = float(np.max(np.abs(run(batches(*case.flat(), size))[:, 0] - scores)))
+    difference = case.difference_of_scores(run(batches(*case.flat(), size))[:, 0])
     contestants = {
         "ONNX Runtime|network": prepared(size),
         "ONNX Runtime|call": lambda: run(batches(*case.flat(), size)),

@@ -103,8 +103,7 @@ def load(case: Case, task: str) -> tuple[Contestants, dict[str, float], str]:
         return lambda: predict(batches)
 
     size = fastest(prepared, SIZES)
-    scores = prepared(size)().astype(np.float64)
-    difference = case.difference(np.log(scores[:, 1] / scores[:, 0]))
+    difference = case.difference_of_scores(prepared(size)()[:, 1])
     contestants = {
         "weaver PFN|network": prepared(size),
         "weaver PFN|call": lambda: predict(loader(size)),
