@@ -244,7 +244,7 @@ def test_dropout_is_behind_the_pooling():
 def test_bfloat16_is_close_and_sums_are_float32(strict_dtypes):
     """A thousand tracks of latent 1 add up to 1000, where bfloat16 would stop at 256."""
     architecture = Architecture(
-        model=Model(phi=[1], rho=[]), tracks=(("Track", 1),), event=0, outputs=1
+        model=Model(phi=[1], rho=[], activation="relu"), tracks=(("Track", 1),), event=0, outputs=1
     )
     network = compiled(architecture).new(0)
     layer = network.phi["Track"].layers[0]
