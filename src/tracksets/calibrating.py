@@ -18,7 +18,7 @@ from tracksets.blocks import pack_parts
 from tracksets.calibration import Method, calibrate, link
 from tracksets.comparisons import mean_reliability
 from tracksets.config import Config, read_config
-from tracksets.datasets import read_dataset, refuse_other_task
+from tracksets.datasets import read_dataset
 from tracksets.engine import compute
 from tracksets.errors import ConfigError, DataError, near_misses
 from tracksets.features import JaggedInputs, jagged_inputs
@@ -96,7 +96,7 @@ def calibrate_on_files(
     """
     scorer, config = loaded(model), read_config(config)
     with read_dataset(config, scorer.inputs, columns=scorer.event_level) as data:
-        refuse_other_task(scorer.task, data.task)
+        scorer.task.refuse_other(data.task)
         return calibrate_inputs(
             scorer, data.parts(scorer.fold_expression), data.targets, data.weights, method
         )

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracksets.config import Config
-from tracksets.errors import ConfigError, DataError, FileError
+from tracksets.errors import DataError, FileError
 from tracksets.features import JaggedInputs, chosen_events, event_values, jagged_inputs
 from tracksets.fields import Columns, Path
 from tracksets.filenames import expand, is_remote, split_name
@@ -25,7 +25,7 @@ from tracksets.streaming import Collector
 from tracksets.targets import Task, task_of
 from tracksets.weights import balanced, matched
 
-__all__ = ("Dataset", "read_dataset", "refuse_other_task")
+__all__ = ("Dataset", "read_dataset")
 
 
 @dataclass(frozen=True)
@@ -171,21 +171,6 @@ def read_dataset(
             variables.array if config.data.reweight else None,
             {text: each.array for text, each in others.items()},
             {str(uuid): path for path, (uuid, *_) in identities.items()},
-        )
-
-
-def refuse_other_task(model: Task, data: Task) -> None:
-    """Refuse events whose truth is of another kind than the scores of a model.
-
-    Raises
-    ------
-    ConfigError
-        If it is, or of another number of classes or targets.
-    """
-    if (data.kind, len(data.names)) != (model.kind, len(model.names)):
-        raise ConfigError(
-            f"the model gives {model.kind} scores of {list(model.names)}, but the configuration "
-            f"has {data.kind} targets {list(data.names)}"
         )
 
 

@@ -14,7 +14,7 @@ from tracksets.atomic import appearing
 from tracksets.bands import Band, roc_band
 from tracksets.comparisons import confusion, mean_reliability, reliability
 from tracksets.config import Config, read_config
-from tracksets.datasets import Dataset, read_dataset, refuse_other_task
+from tracksets.datasets import Dataset, read_dataset
 from tracksets.errors import DataError, FileError
 from tracksets.evaluation_report import Evaluated, trained_on, write_evaluation_report
 from tracksets.figures import (
@@ -124,7 +124,7 @@ def _evaluate(
     training: Config | None,
 ) -> Evaluation:
     task = scorer.task
-    refuse_other_task(task, data.task)
+    task.refuse_other(data.task)
     scores = scorer.score_parts(data.parts(scorer.fold_expression))
     figures: dict[str, float] = {"events": float(len(scores))}
     matrix: NDArray[np.float64] = np.empty((0, 0))

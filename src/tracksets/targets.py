@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 
 from tracksets.configuration import Configuration
-from tracksets.errors import DataError
+from tracksets.errors import ConfigError, DataError
 
 __all__ = ("Task", "task_of")
 
@@ -66,6 +66,20 @@ class Task(Configuration):
     def score_names(self) -> tuple[str, ...]:
         """Names of the scores of an event; none if there is only one score."""
         return () if self.outputs == 1 else self.names
+
+    def refuse_other(self, data: "Task") -> None:
+        """Refuse events whose truth is of another kind than the scores of a model.
+
+        Raises
+        ------
+        ConfigError
+            If it is, or of another number of classes or targets.
+        """
+        if (data.kind, len(data.names)) != (self.kind, len(self.names)):
+            raise ConfigError(
+                f"the model gives {self.kind} scores of {list(self.names)}, but the configuration "
+                f"has {data.kind} targets {list(data.names)}"
+            )
 
     def learnable(self, targets: NDArray[Any]) -> Float[np.ndarray, "event output"]:
         """Return targets as the loss wants them: class index, or standardised; float32."""
