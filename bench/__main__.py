@@ -15,6 +15,7 @@ BENCHMARKS = (
     "real_data",
     "labelling",
     "streaming",
+    "seeds",
 )
 UNASKED = ("models", "calibration")  # take long, and need files that are not there
 

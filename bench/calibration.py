@@ -59,10 +59,10 @@ def single_top(seed: int) -> Iterator[dict[str, float]]:
 
 def jets(seed: int) -> Iterator[dict[str, float]]:
     """Train on 50,000 jets and look at 15,000 others."""
-    these = models.jets(*models.read_jets(50_000), models.FEATURES["log z, angles, log radius"])
+    these = models.jets(*models.read_jets(50_000), "log z, jet, leading")
     (held_out,) = these.parts
     train = np.setdiff1d(np.arange(len(these.truth)), held_out)
-    scorer = models.fitted(these, train, models.MODELS["sum, mean, max, gelu"], seed)
+    scorer = models.fitted(these, train, models.MODELS["deep_sets"], seed)
     parts, truth = these.jagged.take(held_out), these.truth[held_out]
     for method in METHODS:
         yield calibrate_inputs(scorer, [parts], truth, np.ones(len(truth)), method).figures

@@ -33,7 +33,7 @@ def test_k0s_are_found(shared_data):
     assert auc_of_contributions > 0.9  # no one said which of the vertices are K0s
 
 
-def test_the_inputs_of_the_particle_flow_network():
+def test_the_inputs_of_quark_and_gluon_jets():
     random = np.random.default_rng(1)
     counts = random.integers(0, 6, 30)
     n = counts.sum()
@@ -50,12 +50,17 @@ def test_the_inputs_of_the_particle_flow_network():
     types = [22, 211, 321, 130, 2112, 2212, 11, 13]
     rows = []
     for event in ak.to_list(events):
-        for pt, y, phi, code in zip(
-            *(event[f"part_{name}"] for name in ("pt", "y", "phi", "pdgId")), strict=True
-        ):
-            delta = np.arctan2(np.sin(phi - event["jet_phi"]), np.cos(phi - event["jet_phi"]))
-            kind = [float(abs(code) == each) for each in types]
-            rows.append([pt / sum(event["part_pt"]), y - event["jet_y"], delta, *kind])
+        columns = [event[f"part_{name}"] for name in ("pt", "y", "phi", "pdgId")]
+        for pt, y, phi, code in zip(*columns, strict=True):
+            row = [np.log(pt / sum(columns[0]))]
+            for y_axis, phi_axis in (
+                (event["jet_y"], event["jet_phi"]),
+                (columns[1][0], columns[2][0]),
+            ):
+                delta = np.arctan2(np.sin(phi - phi_axis), np.cos(phi - phi_axis))
+                distance = np.sqrt((y - y_axis) ** 2 + delta**2)
+                row += [y - y_axis, delta, np.log(distance + 0.001)]
+            rows.append(row + [float(abs(code) == each) for each in types])
     np.testing.assert_allclose(found.tracks["part"], rows, rtol=1e-5, atol=1e-6)
     assert found.counts["part"].tolist() == counts.tolist()
 
