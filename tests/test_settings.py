@@ -27,6 +27,8 @@ from tracksets.settings import Training
         {"memory_gb": 0},
         {"label_smoothing": 1},
         {"dropout": 1},
+        {"reflections": [[]]},
+        {"reflections": ["eta"]},
         {"average": 1},
         {"precision": "float16"},
         {"schedule": "linear"},

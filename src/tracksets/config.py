@@ -13,6 +13,7 @@ from tracksets.errors import ConfigError, near_misses
 from tracksets.expressions import parse
 from tracksets.inputs import Inputs
 from tracksets.models import Model, weight_columns
+from tracksets.reflections import Reflections
 from tracksets.settings import Training
 
 __all__ = ("Config", "Data", "read_config")
@@ -181,9 +182,10 @@ class Config(Configuration):
     folder: str = "."
 
     @model_validator(mode="after")
-    def _weights_known(self) -> Self:
+    def _features_known(self) -> Self:
         if self.inputs is not None:
             weight_columns(self.model, self.inputs)
+            Reflections.of(self.training.reflections, self.inputs)
         return self
 
 

@@ -26,6 +26,7 @@ from tracksets.interrupts import asked_to_stop
 from tracksets.network import Architecture, Model
 from tracksets.processes import is_first, refuse_different
 from tracksets.progress import epochs_bar
+from tracksets.reflections import Reflections
 from tracksets.samples import Sample
 from tracksets.scaling import scalings
 from tracksets.scorer import Scorer
@@ -166,6 +167,7 @@ def _problem(sample: Sample, member: Member, task: Task, inputs: Inputs, model: 
         multiplicity=multiplicities(
             architecture, {name: each[train.events] for name, each in counts.items()}
         ),
+        reflections=Reflections.of(training.reflections, inputs) if training.reflections else None,
     )
 
 

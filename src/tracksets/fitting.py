@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -22,6 +22,7 @@ from tracksets.network import Architecture
 from tracksets.optimisers import learning_rates
 from tracksets.prefetch import ahead
 from tracksets.processes import agreed
+from tracksets.reflections import Reflections
 from tracksets.samples import Batch, Part, stacked
 from tracksets.scaling import Scaling
 from tracksets.settings import Training
@@ -31,7 +32,7 @@ from tracksets.targets import Task
 from tracksets.units import units
 from tracksets.watching import IN_FLIGHT, REMEDY, Progress, Watch
 
-__all__ = ("Fitted", "Problem", "fit_network", "started")
+__all__ = ("Fitted", "Problem", "epoch_batches", "fit_network", "started")
 
 _AHEAD = 3
 """Stacks of blocks that are packed before they are needed."""
@@ -54,6 +55,8 @@ class Problem:
     multiplicity
         By collection: how large a sum over the tracks of an event typically is; 1 where
         nothing is said.
+    reflections
+        What training events are reflected in at random, if in anything.
     """
 
     architecture: Architecture
@@ -64,6 +67,7 @@ class Problem:
     shape: Shape
     features: Mapping[str, Sequence[str]] = field(default_factory=dict)
     multiplicity: Mapping[str, float] = field(default_factory=dict)
+    reflections: Reflections | None = None
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,20 @@ def started(problem: Problem, training: Training) -> tuple[Steps, State, Any]:
     steps = compiled_steps(problem.architecture, problem.task, training)
     measure = units(params, problem.architecture, problem.multiplicity)
     return steps, on_all(steps.start(params, measure)), on_all(rest)
+
+
+def epoch_batches(problem: Problem, seed: int, epoch: int, skip: int = 0) -> Iterator[Batch]:
+    """Pack the training events of an epoch, in random order and reflected at random.
+
+    All random numbers follow from the seed and from where the training stands; the first `skip`
+    batches are left out.
+    """
+    sample = problem.sample
+    random = np.random.default_rng([seed, 1, epoch])
+    if problem.reflections is None:
+        return sample.shuffled(problem.shape, random, skip)
+    mirrors = problem.reflections.mirrors([seed, 2, epoch], len(sample.sample.weights))
+    return sample.shuffled(problem.shape, random, skip, mirrors)
 
 
 class _Fit:
@@ -218,12 +236,9 @@ class _Fit:
 
     def _train(self) -> int:
         """Make the steps of an epoch that are yet to be made; return how many events they had."""
-        progress = self.progress
-        # All random numbers follow from the seed and from where the training stands.
-        random = np.random.default_rng([self.training.seed, 1, progress.epoch])
-        problem = self.problem
+        progress, problem = self.progress, self.problem
         made = len(progress.losses)
-        batches = problem.sample.shuffled(problem.shape, random, made * self.n_block)
+        batches = epoch_batches(problem, self.training.seed, progress.epoch, made * self.n_block)
         watch = Watch(
             problem.architecture, problem.scaling, problem.features, progress, self.on_step
         )

@@ -22,7 +22,7 @@ from tracksets.config import Config
 from tracksets.datasets import read_dataset
 from tracksets.ensembles import first_problem
 from tracksets.errors import ConfigError, NonFiniteError
-from tracksets.fitting import Problem, started
+from tracksets.fitting import Problem, epoch_batches, started
 from tracksets.inputs import Inputs
 from tracksets.network import Model
 from tracksets.prefetch import ahead
@@ -185,8 +185,7 @@ def _forever(problem: Problem, training: Training) -> Iterator[Batch]:
     """Go through the training events again and again, in the order of a training."""
     n_block, n_slot = share(training.blocks_per_step)
     for epoch in count(1):
-        random = np.random.default_rng([training.seed, 1, epoch])
-        yield from stacked(problem.sample.shuffled(problem.shape, random), n_block, n_slot)
+        yield from stacked(epoch_batches(problem, training.seed, epoch), n_block, n_slot)
 
 
 def _smooth(sums: ArrayLike, weights: ArrayLike, width: float) -> NDArray[np.float64]:

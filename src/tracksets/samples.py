@@ -4,7 +4,7 @@ A `Sample` is a store of flat inputs with what is true of the events, and a `Par
 the training events, packs batches.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -108,12 +108,21 @@ class Part:
         filled = [counts[name][self.events].sum() / n for name, n in shape.tracks.items()]
         return max(1.0, self.n_event / shape.events, *map(float, filled))
 
-    def shuffled(self, shape: Shape, random: np.random.Generator, skip: int = 0) -> Iterator[Batch]:
-        """Pack the events in random order; the first `skip` batches are neither packed nor read."""
+    def shuffled(
+        self,
+        shape: Shape,
+        random: np.random.Generator,
+        skip: int = 0,
+        change: Callable[[Block, Indices], Block] = lambda block, _events: block,
+    ) -> Iterator[Batch]:
+        """Pack the events in random order; the first `skip` batches are neither packed nor read.
+
+        `change` is given each block and which events of the sample are in it.
+        """
         store = self.sample.store
         orders = _without(store.orders(self.events, random), store.counts, shape, skip)
         for pool in store.pools(orders):
-            yield from self._batches(pool, shape)
+            yield from self._batches(pool, shape, change)
             del pool  # so that there are two at most, this one and the next
 
     def ordered(self, shape: Shape) -> Iterator[Batch]:
@@ -121,7 +130,12 @@ class Part:
         for inputs, events in self.sample.store.parts(self.events):
             yield from self._batches(Pool(inputs, np.arange(len(events)), events), shape)
 
-    def _batches(self, pool: Pool, shape: Shape) -> Iterator[Batch]:
+    def _batches(
+        self,
+        pool: Pool,
+        shape: Shape,
+        change: Callable[[Block, Indices], Block] = lambda block, _events: block,
+    ) -> Iterator[Batch]:
         start = 0
         for block in pack_inputs(pool.inputs, shape, pool.order):
             chosen = pool.events[start : start + block.n_event]
@@ -129,7 +143,7 @@ class Part:
             weights = np.zeros(len(block.mask), np.float32)
             targets[: len(chosen)] = self.sample.targets[chosen]
             weights[: len(chosen)] = self.sample.weights[chosen]
-            yield Batch(block, targets, weights)
+            yield Batch(change(block, chosen), targets, weights)
             start += len(chosen)
 
 

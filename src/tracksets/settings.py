@@ -45,6 +45,10 @@ class Training(Configuration):
     dropout
         Probability that a number behind the pooling is dropped in a step: of the pooled latent,
         the event-level features and each hidden layer of rho.
+    reflections
+        Symmetries of what is learned, each as the features that change sign in it, wherever the
+        inputs have them: `[["eta"], ["sin(phi)"]]`. In every epoch, each of them is applied to
+        each training event, or not, at random.
     average
         Decay per step of an exponential moving average of the parameters, which is then what is
         validated and kept: 0.999 averages over the last thousand steps.
@@ -87,6 +91,7 @@ class Training(Configuration):
     clip_gradient: _Positive | None = None
     label_smoothing: _Fraction = 0.0
     dropout: _Fraction = 0.0
+    reflections: tuple[Annotated[tuple[str, ...], Field(min_length=1)], ...] = ()
     average: Annotated[float, Field(gt=0, lt=1)] | None = None
     precision: Literal["float32", "bfloat16"] = "float32"
     validation: float | str = 0.2
