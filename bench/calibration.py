@@ -59,7 +59,7 @@ def single_top(seed: int) -> Iterator[dict[str, float]]:
 
 def jets(seed: int) -> Iterator[dict[str, float]]:
     """Train on 50,000 jets and look at 15,000 others."""
-    these = models.jets(*models.read_jets(50_000), "log z, jet, leading")
+    these = models.jets(*models.read_jets(50_000), "log z, jet, leading", True)
     (held_out,) = these.parts
     train = np.setdiff1d(np.arange(len(these.truth)), held_out)
     scorer = models.fitted(these, train, models.MODELS["deep_sets"], seed)

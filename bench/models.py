@@ -75,20 +75,21 @@ FEATURES: Mapping[str, Sequence[str]] = {
     "log z, jet, leading": BOTH,
     "log z, jet, leading, type": [*BOTH, TYPE],
 }
+REFLECTIONS = tuple(zip(ANGLES, LEADING, strict=True))
+"""What changes sign together; neither beam nor detector tells the two sides from each other."""
+
 JETS = (
-    # features, models, numbers of training jets
-    ("z, angles", ("pfn",), (50_000,)),
-    ("log z, jet, leading", ("deep_sets",), (50_000, 5_000, 10_000, 20_000, 100_000, 200_000)),
-    ("log z, jet, leading", ("poolings",), (50_000,)),
-    ("log z, jet, leading, type", ("deep_sets",), (50_000,)),
-    ("log z, jet", ("deep_sets",), (50_000,)),
+    # features, whether with reflections, model, numbers of training jets
+    ("z, angles", False, "pfn", (50_000,)),
+    ("log z, jet, leading", True, "deep_sets", (50_000, 5_000, 10_000, 20_000)),
+    ("log z, jet, leading", False, "deep_sets", (50_000,)),
+    ("log z, jet, leading, type", True, "deep_sets", (50_000,)),
+    ("log z, jet, leading", True, "poolings", (50_000,)),
+    ("log z, jet, leading", True, "deep_sets", (100_000, 200_000)),
 )
 """What is trained on jets; the rest of the table is made of peers."""
 
-ENSEMBLES = (
-    ("log z, jet, leading", "poolings", 50_000),
-    ("log z, jet, leading, type", "deep_sets", 200_000),
-)
+ENSEMBLES = (("log z, jet, leading, type", True, "deep_sets", 200_000),)
 """Of these, as many members as there are seeds score together."""
 
 N_TEST = 15_000
@@ -162,12 +163,21 @@ def read_jets(n_train: int) -> tuple[ak.Array, NDArray[np.int64]]:
     return events[chosen], truth[chosen]
 
 
-def jets(events: ak.Array, truth: NDArray[np.int64], features: str, members: int = 1) -> Problem:
+def jets(
+    events: ak.Array,
+    truth: NDArray[np.int64],
+    features: str,
+    mirrored: bool = False,
+    members: int = 1,
+) -> Problem:
     """Quark against gluon jets; one part is held out."""
     inputs = Inputs.model_validate({"collections": {"part": {"features": FEATURES[features]}}})
     training = Training(epochs=15, block_tracks=8192, validation=0.05, ensemble=members)
     if features != "z, angles":  # these are trained on as EnergyFlow does
         training = training.model_copy(update={"schedule": "one-cycle", "learning_rate": 6e-3})
+    if mirrored:
+        more = {"reflections": REFLECTIONS, "epochs": 40, "patience": 40}
+        training = training.model_copy(update=more)
     jagged = jagged_inputs(Columns(events), inputs)
     return Problem(inputs, jagged, truth, training, (np.arange(N_TEST),))
 
@@ -314,27 +324,32 @@ def main() -> None:
             harness.show(task, list(table(rows, ["model"])))
     for task in sorted({row["task"] for row in kept()} - set(folded_tasks)):
         rows = [row for row in kept() if row["task"] == task]
-        harness.show(task, list(table(rows, ["model", "features", "jets"])))
+        harness.show(task, list(table(rows, ["model", "features", "mirrored", "jets"])))
 
 
 def jet_models(seed: int) -> None:
     """Train all but the slowest on jets, with one seed."""
-    for features, names, numbers in JETS:
+    for features, mirrored, name, numbers in JETS:
         for n in numbers:
-            for name in names:
-                key = {"task": "jets", "model": name, "features": features, "jets": n, "seed": seed}
-                once(
-                    key,
-                    lambda: train(jets(*read_jets(n), features), MODELS[name], seed),  # noqa: B023
-                )
+
+            def run() -> Mapping[str, float]:
+                return train(jets(*read_jets(n), features, mirrored), MODELS[name], seed)  # noqa: B023
+
+            once(jet_key(name, features, n, seed, mirrored), run)
     jet_peer("EnergyFlow PFN", "TRACKSETS_ENERGYFLOW", seed)
 
 
-def jet_ensemble(features: str, name: str, n: int) -> None:
+def jet_key(name: str, features: str, n: int, seed: int, mirrored: bool = False) -> dict[str, Any]:
+    """Say what was measured."""
+    key = {"task": "jets", "model": name, "features": features, "mirrored": mirrored}
+    return {**key, "jets": n, "seed": seed}
+
+
+def jet_ensemble(features: str, mirrored: bool, name: str, n: int) -> None:
     """Train an ensemble on jets; also keep how well each member does alone."""
 
     def run() -> dict[str, Any]:
-        these = jets(*read_jets(n), features, len(SEEDS))
+        these = jets(*read_jets(n), features, mirrored, len(SEEDS))
         train, (held_out,) = np.arange(N_TEST, len(these.truth)), these.parts
         begin = time.perf_counter()
         scorer = fitted(these, train, MODELS[name], SEEDS[0])
@@ -349,7 +364,7 @@ def jet_ensemble(features: str, name: str, n: int) -> None:
         }
 
     title = f"{len(SEEDS)} of {name}"
-    once({"task": "jets", "model": title, "features": features, "jets": n, "seed": 1}, run)
+    once(jet_key(title, features, n, 1, mirrored), run)
 
 
 def jet_peer(name: str, variable: str, seed: int) -> None:
@@ -357,7 +372,7 @@ def jet_peer(name: str, variable: str, seed: int) -> None:
     if variable not in os.environ:
         print(f"{name}: left out, set {variable}")
         return
-    key = {"task": "jets", "model": name, "features": "z, angles", "jets": 50_000, "seed": seed}
+    key = jet_key(name, "z, angles", 50_000, seed)
     once(key, lambda: train_peer(name, *read_jets(50_000), seed))
 
 

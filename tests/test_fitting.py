@@ -8,9 +8,10 @@ from helpers import BINARY, CLASSES, flat_inputs
 from tracksets.blocks import Shape
 from tracksets.compiling import compiled
 from tracksets.errors import DataError, NonFiniteError
-from tracksets.fitting import Problem, fit_network
+from tracksets.fitting import fit_network
 from tracksets.metrics import roc_auc
 from tracksets.network import Architecture, Model
+from tracksets.problems import Problem
 from tracksets.samples import InMemory, Sample
 from tracksets.scaling import Scaling
 from tracksets.settings import Training

@@ -9,8 +9,9 @@ import tracksets as ts
 from tracksets.blocks import Shape
 from tracksets.compiling import compiled
 from tracksets.errors import ConfigError, DataError, NonFiniteError
-from tracksets.fitting import Problem, fit_network
+from tracksets.fitting import fit_network
 from tracksets.network import Architecture, Model
+from tracksets.problems import Problem
 from tracksets.rate_finder import (
     RateScan,
     _smooth,

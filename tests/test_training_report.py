@@ -13,11 +13,11 @@ from helpers import BINARY, CLASSES, flat_inputs, random_arrays
 from tracksets.blocks import Shape
 from tracksets.callbacks import Step
 from tracksets.errors import FileError, MissingExtraError
-from tracksets.fitting import Problem
 from tracksets.inputs import Inputs
 from tracksets.metrics import mean_auc
 from tracksets.network import Model
 from tracksets.overtraining import kolmogorov_smirnov
+from tracksets.problems import Problem
 from tracksets.samples import InMemory, Sample
 from tracksets.scaling import Scaling
 from tracksets.scorer import Scorer

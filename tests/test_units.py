@@ -4,8 +4,9 @@ from helpers import BINARY, flat_inputs
 
 from tracksets.blocks import Shape
 from tracksets.compiling import compiled
-from tracksets.fitting import Problem, fit_network
+from tracksets.fitting import fit_network
 from tracksets.models import Architecture, Model
+from tracksets.problems import Problem
 from tracksets.samples import InMemory, Sample
 from tracksets.scaling import Scaling
 from tracksets.settings import Training

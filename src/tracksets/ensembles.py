@@ -20,10 +20,11 @@ from tracksets.callbacks import Callback, Callbacks
 from tracksets.checkpoints import Checkpoints
 from tracksets.errors import ConfigError, DataError, StoppedError
 from tracksets.features import JaggedInputs
-from tracksets.fitting import Fitted, Problem, fit_network
+from tracksets.fitting import Fitted, fit_network
 from tracksets.inputs import Inputs, feature_names
 from tracksets.interrupts import asked_to_stop
 from tracksets.network import Architecture, Model
+from tracksets.problems import Problem
 from tracksets.processes import is_first, refuse_different
 from tracksets.progress import epochs_bar
 from tracksets.reflections import Reflections

@@ -2,9 +2,9 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -12,19 +12,16 @@ from flax import nnx
 from jaxtyping import Array, Float
 from numpy.typing import NDArray
 
-from tracksets.blocks import Shape
 from tracksets.callbacks import Entry, Step
 from tracksets.checkpoints import Checkpoints
 from tracksets.compiling import compiled
 from tracksets.errors import DataError, NonFiniteError
 from tracksets.metrics import mean_auc
-from tracksets.network import Architecture
 from tracksets.optimisers import learning_rates
 from tracksets.prefetch import ahead
+from tracksets.problems import Problem
 from tracksets.processes import agreed
-from tracksets.reflections import Reflections
 from tracksets.samples import Batch, Part, stacked
-from tracksets.scaling import Scaling
 from tracksets.settings import Training
 from tracksets.sharding import on_all, share, shared_out, to_host
 from tracksets.steps import State, Steps, compiled_steps
@@ -32,42 +29,10 @@ from tracksets.targets import Task
 from tracksets.units import units
 from tracksets.watching import IN_FLIGHT, REMEDY, Progress, Watch
 
-__all__ = ("Fitted", "Problem", "epoch_batches", "fit_network", "started")
+__all__ = ("Fitted", "fit_network", "started")
 
 _AHEAD = 3
 """Stacks of blocks that are packed before they are needed."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What to train, and on what.
-
-    Attributes
-    ----------
-    architecture, task, scaling
-        Of the network.
-    sample, validation
-        What to train on, and what decides when to stop.
-    shape
-        Slots of the blocks.
-    features
-        By collection: names of the features, for messages.
-    multiplicity
-        By collection: how large a sum over the tracks of an event typically is; 1 where
-        nothing is said.
-    reflections
-        What training events are reflected in at random, if in anything.
-    """
-
-    architecture: Architecture
-    task: Task
-    scaling: tuple[dict[str, Scaling], Scaling]
-    sample: Part
-    validation: Part | None
-    shape: Shape
-    features: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    multiplicity: Mapping[str, float] = field(default_factory=dict)
-    reflections: Reflections | None = None
 
 
 @dataclass(frozen=True)
@@ -143,20 +108,6 @@ def started(problem: Problem, training: Training) -> tuple[Steps, State, Any]:
     steps = compiled_steps(problem.architecture, problem.task, training)
     measure = units(params, problem.architecture, problem.multiplicity)
     return steps, on_all(steps.start(params, measure)), on_all(rest)
-
-
-def epoch_batches(problem: Problem, seed: int, epoch: int, skip: int = 0) -> Iterator[Batch]:
-    """Pack the training events of an epoch, in random order and reflected at random.
-
-    All random numbers follow from the seed and from where the training stands; the first `skip`
-    batches are left out.
-    """
-    sample = problem.sample
-    random = np.random.default_rng([seed, 1, epoch])
-    if problem.reflections is None:
-        return sample.shuffled(problem.shape, random, skip)
-    mirrors = problem.reflections.mirrors([seed, 2, epoch], len(sample.sample.weights))
-    return sample.shuffled(problem.shape, random, skip, mirrors)
 
 
 class _Fit:
@@ -238,7 +189,7 @@ class _Fit:
         """Make the steps of an epoch that are yet to be made; return how many events they had."""
         progress, problem = self.progress, self.problem
         made = len(progress.losses)
-        batches = epoch_batches(problem, self.training.seed, progress.epoch, made * self.n_block)
+        batches = problem.batches(self.training.seed, progress.epoch, made * self.n_block)
         watch = Watch(
             problem.architecture, problem.scaling, problem.features, progress, self.on_step
         )

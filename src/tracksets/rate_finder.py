@@ -22,10 +22,11 @@ from tracksets.config import Config
 from tracksets.datasets import read_dataset
 from tracksets.ensembles import first_problem
 from tracksets.errors import ConfigError, NonFiniteError
-from tracksets.fitting import Problem, epoch_batches, started
+from tracksets.fitting import started
 from tracksets.inputs import Inputs
 from tracksets.network import Model
 from tracksets.prefetch import ahead
+from tracksets.problems import Problem
 from tracksets.progress import counted
 from tracksets.samples import Batch, stacked
 from tracksets.settings import Training
@@ -185,7 +186,7 @@ def _forever(problem: Problem, training: Training) -> Iterator[Batch]:
     """Go through the training events again and again, in the order of a training."""
     n_block, n_slot = share(training.blocks_per_step)
     for epoch in count(1):
-        yield from stacked(epoch_batches(problem, training.seed, epoch), n_block, n_slot)
+        yield from stacked(problem.batches(training.seed, epoch), n_block, n_slot)
 
 
 def _smooth(sums: ArrayLike, weights: ArrayLike, width: float) -> NDArray[np.float64]:

@@ -13,9 +13,9 @@ from typing import Any, Self
 from tracksets.atomic import appearing
 from tracksets.callbacks import Callback, Entry, Step, write_history
 from tracksets.errors import FileError
-from tracksets.fitting import Problem
 from tracksets.metrics import mean_auc
 from tracksets.plots import plot_history
+from tracksets.problems import Problem
 from tracksets.report import Report
 from tracksets.samples import Part
 from tracksets.scorer import Scorer
