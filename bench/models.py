@@ -176,7 +176,7 @@ def jets(
     if features != "z, angles":  # these are trained on as EnergyFlow does
         training = training.model_copy(update={"schedule": "one-cycle", "learning_rate": 6e-3})
     if mirrored:
-        more = {"reflections": REFLECTIONS, "epochs": 40, "patience": 40}
+        more = {"reflections": REFLECTIONS, "epochs": 30, "patience": 30}
         training = training.model_copy(update=more)
     jagged = jagged_inputs(Columns(events), inputs)
     return Problem(inputs, jagged, truth, training, (np.arange(N_TEST),))
