@@ -204,7 +204,7 @@ def test_train_label_evaluate(tracksets_, here):
     assert (done.code, done.err) == (0, "")
     assert "Overtraining</h2>" in Path("plots/report.html").read_text(encoding="utf-8")
     figures = json.loads(Path("plots/figures.json").read_text())
-    assert re.search(rf"^auc +{figures['auc']:.6g} ± ", done.out, re.MULTILINE)
+    assert re.search(rf"^auc +{figures['auc']:.3f} ± 0\.0\d\d$", done.out, re.MULTILINE)
     assert figures["events"] == 90
     for name in ("figures.json", "calibration.png"):
         assert f"\nplots/{name}\n" in done.out

@@ -64,7 +64,7 @@ def test_binary(sample_data, tmp_path):
         **figures,
         "confusion": matrix.tolist(),
     }
-    assert re.search(rf"^auc +{figures['auc']:.6g} ± 0\.01", result.table, re.MULTILINE)
+    assert re.search(rf"^auc +{figures['auc']:.3f} ± 0\.01", result.table, re.MULTILINE)
     names = {path.name for path in result.outputs}
     assert names >= {"figures.json", "report.html", "score.png", "roc.png", "calibration.png"}
     assert all(is_png(path) for path in result.outputs if path.suffix == ".png")

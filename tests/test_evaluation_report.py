@@ -72,7 +72,7 @@ def test_binary(sample_data, tmp_path):
     ]
     text = page(tmp_path)
     assert text.count("data:image/png;base64,") == 8
-    assert f"<td>auc</td><td>{result.figures['auc']:.5g}</td>" in text
+    assert f"<td>auc</td><td>{result.figures['auc']:.3f}</td><td>0.0" in text
     for each in (model.hash, "1,234 training events", "Track: pt &lt; 50", "genWeight"):
         assert each in text
     data, half = read_dataset(truth, INPUTS), read_dataset(trained, INPUTS)
@@ -125,7 +125,7 @@ def test_uncertainties_stand_beside_their_figures(sample_data, tmp_path):
     found = Evaluated(model, truth, data, model.score_inputs(data.inputs), figures, [])
     write_evaluation_report(found, tmp_path)
     text = page(tmp_path)
-    assert "<td>auc</td><td>0.75</td><td>0.0125</td>" in text
+    assert "<td>auc</td><td>0.750</td><td>0.013</td>" in text
     assert "<td>ece</td><td>0.5</td><td></td>" in text
 
 

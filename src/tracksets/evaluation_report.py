@@ -16,6 +16,7 @@ from tracksets.datasets import Dataset, read_dataset
 from tracksets.errors import ConfigError
 from tracksets.feature_plots import plot_feature, values_by_class
 from tracksets.features import JaggedInputs
+from tracksets.figures import significant
 from tracksets.folds import whole_numbers
 from tracksets.importance import important_features, important_tracks, names_of
 from tracksets.plots import plot_history
@@ -208,7 +209,11 @@ def _figures(figures: Mapping[str, float]) -> Iterator[dict[str, object]]:
         if not name.endswith("_uncertainty"):
             row: dict[str, object] = {"figure": name.replace("_", " "), "value": value}
             uncertainty = figures.get(f"{name}_uncertainty")
-            yield row if uncertainty is None else {**row, "uncertainty": uncertainty}
+            digits = significant(uncertainty)
+            if digits is not None:
+                row["value"] = f"{value:.{digits}f}"
+                row["uncertainty"] = f"{uncertainty:.{digits}f}"
+            yield row
 
 
 def _rejections(band: Band) -> Iterator[dict[str, object]]:

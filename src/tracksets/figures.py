@@ -10,7 +10,16 @@ from tracksets.comparisons import confusion, mean_reliability, residuals
 from tracksets.metrics import Roc, bootstrap, roc
 from tracksets.targets import Task
 
-__all__ = ("EFFICIENCIES", "changes", "class_figures", "confusion_table", "regression_figures")
+__all__ = (
+    "EFFICIENCIES",
+    "as_table",
+    "changes",
+    "class_figures",
+    "confusion_table",
+    "one_against_others",
+    "regression_figures",
+    "significant",
+)
 
 EFFICIENCIES = (0.3, 0.5, 0.7)
 """Of the signal, at which the background rejection is stated."""
@@ -130,7 +139,21 @@ def as_table(figures: Mapping[str, float]) -> str:
         if name.endswith("_uncertainty"):
             continue
         uncertainty = figures.get(f"{name}_uncertainty")
-        known = uncertainty is not None and np.isfinite(uncertainty)
-        more = f" ± {uncertainty:.2g}" if known else ""
-        lines.append(f"{name:{width}}  {value:.6g}{more}")
+        digits = significant(uncertainty)
+        shown = (
+            f"{value:.6g}" if digits is None else f"{value:.{digits}f} ± {uncertainty:.{digits}f}"
+        )
+        lines.append(f"{name:{width}}  {shown}")
     return "\n".join(lines)
+
+
+def significant(uncertainty: float | None) -> int | None:
+    """Count the decimals up to the second digit of an uncertainty; None if there is none.
+
+    >>> [significant(each) for each in (0.00601, 0.0996, 15.07, 88.0, 1234.0, 0.0, None)]
+    [4, 2, 0, 0, 0, None, None]
+    """
+    if not uncertainty or not np.isfinite(uncertainty):
+        return None
+    exponent = int(f"{uncertainty:.1e}".partition("e")[2])
+    return max(0, 1 - exponent)
