@@ -1,7 +1,7 @@
 """A scorer and events with known truth in; the same scorer, calibrated, out.
 
-How good the calibration is, is measured on events that it was not found from: each half of the
-events is mapped as the other half says.
+How good the calibration is, is measured on events that it was not found from: each tenth of the
+events is mapped as the other nine say.
 """
 
 import os
@@ -33,6 +33,9 @@ __all__ = (
     "calibrate_on_files",
     "describe",
 )
+
+_PARTS = 10
+"""Of the events, each of which is mapped as the others say, to see how good that is."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ def calibrate_inputs(
         "events": float(len(classes)),
         **_figures(task, before, classes, weights, "before"),
     }
-    with suppress(DataError):  # of few events, a half may not have what it takes
+    with suppress(DataError):  # of few events, a part may not have what it takes
         after = _crosswise(method, task, outputs, classes, weights)
         figures |= _figures(task, after, classes, weights, "after")
     summary = {**scorer.summary, "calibration": {"method": method, **figures}}
@@ -147,12 +150,13 @@ def _crosswise(
     classes: Int[np.ndarray, " event"],
     weights: Float[np.ndarray, " event"],
 ) -> Float[np.ndarray, "event score"]:
-    """Map each half of the events as the other half says."""
-    half = np.random.default_rng(0).permutation(len(classes)) % 2 == 0
+    """Map each part of the events as all others say."""
+    part = np.random.default_rng(0).permutation(len(classes)) % _PARTS
     scores = np.empty((len(classes), task.outputs), np.float32)
-    for chosen in (half, ~half):
-        other = calibrate(method, task, outputs[chosen], classes[chosen], weights[chosen])
-        scores[~chosen] = link(task, other, outputs[~chosen])
+    for k in range(_PARTS):
+        own, others = part == k, part != k
+        found = calibrate(method, task, outputs[others], classes[others], weights[others])
+        scores[own] = link(task, found, outputs[own])
     return scores
 
 
