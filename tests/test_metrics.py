@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from tracksets.errors import DataError
-from tracksets.metrics import bootstrap, mean_auc, roc, roc_auc
+from tracksets.metrics import Roc, bootstrap, mean_auc, roc, roc_auc
 
 
 def random_case(seed, negative=0.0, ties=True):
@@ -140,6 +140,13 @@ def test_rejection_like_an_interpolation(seed):
     assert (found <= np.array(expected) + 1e-12).all()
     at = first[len(first) // 2]
     assert curve.background_at([signal[at]])[0] == pytest.approx(background[at])
+
+
+def test_an_efficiency_that_is_reached_but_for_rounding():
+    below = 0.3 - 2**-54
+    curve = Roc(np.arange(4.0)[::-1], np.array([0, below, below, 1]), np.array([0, 0.1, 0.6, 1]))
+    assert below < 0.3
+    assert curve.background_at([0.3])[0] == pytest.approx(0.1)
 
 
 def test_nothing_is_kept_of_the_background():

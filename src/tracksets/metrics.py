@@ -12,6 +12,9 @@ from tracksets.errors import DataError
 
 __all__ = ("Roc", "bootstrap", "mean_auc", "roc", "roc_auc", "sums_to_zero")
 
+_ROUNDING = 1e-12
+"""Of a sum of weights, as a fraction."""
+
 
 @dataclass(frozen=True)
 class Roc:
@@ -45,7 +48,9 @@ class Roc:
         """
         found = []
         for wanted in efficiencies:
-            i = max(int(np.argmax(self.signal >= min(wanted, self.signal.max()))), 1)
+            # A cut that keeps 0.3 but for the rounding of a sum is the one that is meant.
+            reached = self.signal >= min(wanted, self.signal.max()) - _ROUNDING
+            i = max(int(np.argmax(reached)), 1)
             part = (wanted - self.signal[i - 1]) / (self.signal[i] - self.signal[i - 1])
             found.append(
                 self.background[i - 1] + part * (self.background[i] - self.background[i - 1])

@@ -79,8 +79,6 @@ class Mirrors:
 
     def __call__(self, block: Block, events: Int[np.ndarray, " event"]) -> Block:
         """Reflect the events of a block, given their numbers; padding stays as it is."""
-        if not self.chosen.shape[1]:
-            return block
         # One row more, for the tracks of padding.
         chosen = np.zeros((len(block.mask) + 1, self.chosen.shape[1]), bool)
         chosen[: len(events)] = self.chosen[events]
