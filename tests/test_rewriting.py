@@ -211,6 +211,26 @@ def test_no_events(scorer, tmp_path, kind, target):
         assert back.score.type.content == ak.types.NumpyType("float32")
 
 
+@pytest.mark.parametrize("target", FORMATS)
+def test_nan_stays_nan(monkeypatch, scorer, tmp_path, target):
+    """In a column that is copied only, and compared afterwards."""
+    monkeypatch.setattr(writing, "has_root", lambda: False)
+    events = flat_events()
+    double = ak.to_numpy(events.double).copy()
+    double[3] = np.nan
+    source = write(tmp_path / "nan.root", ak.with_field(events, double, "double"), "root")
+    [out] = label(scorer, source, tmp_path / "out", format=target, progress=False).outputs
+    np.testing.assert_array_equal(ak.to_numpy(read(out).double), double)
+
+
+def test_what_parquet_cannot_hold_is_named(scorer, tmp_path):
+    either = ak.concatenate([ak.Array(np.arange(N // 2)), ak.Array([[1.5]] * (N // 2))])
+    source = write(tmp_path / "in.root", ak.with_field(flat_events(), either, "either"), "rntuple")
+    with pytest.raises(LabellingError, match=r"cannot write Events/either \(.*\). Use --mode"):
+        label(scorer, source, tmp_path / "out", format="parquet", progress=False)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_missing_values_stay_missing(scorer, tmp_path):
     """In columns that the model does not read; a TTree cannot say it."""
     events = flat_events()
