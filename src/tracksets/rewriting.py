@@ -233,11 +233,12 @@ def _fits_ttree(kind: Any) -> bool:
 
 
 def _fits(kind: Any) -> bool:
-    """Whether an RNTuple and a Parquet file can hold it, as uproot and awkward write them."""
+    """Whether an RNTuple and a Parquet file can hold it, as uproot and awkward write them.
+
+    Records are no case: each of their fields is a column of its own.
+    """
     if isinstance(kind, ak.types.NumpyType):
         return kind.primitive in _NUMBERS
-    if isinstance(kind, ak.types.RecordType):
-        return not kind.is_tuple and bool(kind.contents) and all(map(_fits, kind.contents))
     if isinstance(kind, (ak.types.ListType, ak.types.RegularType, ak.types.OptionType)):
         return _fits(kind.content)
     return False
