@@ -221,6 +221,23 @@ def test_phi_is_given_the_context_of_each_tracks_event(chunk, strict_dtypes):
     np.testing.assert_allclose(gradient, slope, rtol=1e-5, atol=1e-6)
 
 
+def test_padding_without_an_event_gives_phi_no_gradient():
+    latent, _, _ = random_case()
+    context = np.random.default_rng(2).normal(size=(N_EVENT, N_LATENT)).astype(np.float32)
+
+    def loss(scale, tracks, rows):
+        def phi(x, known):
+            return scale[None, :] * x * known
+
+        return pool_chunks(phi, tracks, rows, N_EVENT, ("sum",), 7, context=known_of).sum()
+
+    scale, known_of, rows = jnp.ones(N_LATENT), jnp.asarray(context), jnp.asarray(ROWS)
+    tracks = jnp.asarray(latent)
+    padded = jax.grad(loss)(scale, tracks, rows)
+    alone = jax.grad(loss)(scale, tracks[:USED], rows[:USED])
+    np.testing.assert_allclose(padded, alone, rtol=1e-5)
+
+
 def test_chunks_of_padding_are_not_computed():
     calls = []
 
