@@ -67,6 +67,10 @@ class Sample:
         return Part(self, np.arange(len(self.weights)))
 
 
+def _unchanged(block: Block, _events: Indices) -> Block:
+    return block
+
+
 @dataclass(frozen=True)
 class Part:
     """Some of the events of a sample.
@@ -113,7 +117,7 @@ class Part:
         shape: Shape,
         random: np.random.Generator,
         skip: int = 0,
-        change: Callable[[Block, Indices], Block] = lambda block, _events: block,
+        change: Callable[[Block, Indices], Block] = _unchanged,
     ) -> Iterator[Batch]:
         """Pack the events in random order; the first `skip` batches are neither packed nor read.
 
@@ -128,13 +132,14 @@ class Part:
     def ordered(self, shape: Shape) -> Iterator[Batch]:
         """Pack the events as they come."""
         for inputs, events in self.sample.store.parts(self.events):
-            yield from self._batches(Pool(inputs, np.arange(len(events)), events), shape)
+            pool = Pool(inputs, np.arange(len(events)), events)
+            yield from self._batches(pool, shape, _unchanged)
 
     def _batches(
         self,
         pool: Pool,
         shape: Shape,
-        change: Callable[[Block, Indices], Block] = lambda block, _events: block,
+        change: Callable[[Block, Indices], Block],
     ) -> Iterator[Batch]:
         start = 0
         for block in pack_inputs(pool.inputs, shape, pool.order):
