@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from pathlib import Path
 
 import awkward as ak
 import numpy as np
@@ -46,7 +47,8 @@ def test_real_files_are_described(shared_data, name):
     check_config(tomllib.loads(text.partition("# A train.toml to start from:")[2]))
 
 
-def test_the_starting_configuration_works_as_it_stands(sample_data):
+def test_the_starting_configuration_works_as_it_stands(sample_data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     text = describe(f"{sample_data}/events.root:Events").partition("start from:")[2]
     content = tomllib.loads(text)
     assert content["data"]["files"] == [str((sample_data / "events.root").resolve())]
@@ -121,7 +123,8 @@ def test_small_files_get_small_blocks(n_track, block):
     assert _block_tracks(n_track) == block
 
 
-def test_the_configuration_is_written(sample_data, tmp_path):
+def test_the_configuration_is_written(sample_data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     files = [str(sample_data / name) for name in ("background.root", "signal.root")]
     output = tmp_path / "new" / "train.toml"
     text = write_starting_config(output, *files)
@@ -130,6 +133,33 @@ def test_the_configuration_is_written(sample_data, tmp_path):
         write_starting_config(output, *files)
     write_starting_config(output, str(sample_data / "events.root"), force=True)
     assert "isSignal" in output.read_text()
+
+
+def test_files_below_the_configuration_are_named_relative_to_it(tmp_path, monkeypatch):
+    for name in ("work/data/one.root", "work/data/two.root", "elsewhere/three.root"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write_toy(tmp_path / name)
+    monkeypatch.chdir(tmp_path / "work")
+    files = [
+        "data/one.root:Events",
+        str(tmp_path / "work/data/two.root"),
+        "../elsewhere/three.root",
+    ]
+    here = tomllib.loads(describe(*files).partition("start from:")[2])["data"]["classes"]
+    there = str((tmp_path / "elsewhere/three.root").resolve())
+    assert [each["files"] for each in here.values()] == [
+        ["data/one.root"],
+        ["data/two.root"],
+        [there],
+    ]
+    write_starting_config(Path("data/train.toml"), *files)
+    text = Path("data/train.toml").read_text()
+    found = [each["files"] for each in tomllib.loads(text)["data"]["classes"].values()]
+    assert found == [["one.root"], ["two.root"], [there]]
+    monkeypatch.chdir(tmp_path)
+    write_starting_config(Path("toml/train.toml"), str(tmp_path / "work/data/one.root"))
+    found = tomllib.loads(Path("toml/train.toml").read_text())["data"]["files"]
+    assert found == [str((tmp_path / "work/data/one.root").resolve())]
 
 
 def test_no_collection_to_start_from(tmp_path):

@@ -23,7 +23,9 @@ def describe(name: str, *more: str, count_nan: bool = False) -> str:
     return f"{text}\n\n# A train.toml to start from:\n\n{config}" if config else text
 
 
-def inspect(name: str, *more: str, count_nan: bool = False) -> tuple[str, str]:
+def inspect(
+    name: str, *more: str, count_nan: bool = False, folder: Path = Path()
+) -> tuple[str, str]:
     """Describe a file in words: trees, collections, branches, types and multiplicities.
 
     Parameters
@@ -34,6 +36,8 @@ def inspect(name: str, *more: str, count_nan: bool = False) -> tuple[str, str]:
         Files of further classes: their number of events, and what they have more or less.
     count_nan
         Whether to read every branch and say how many values are NaN or infinite.
+    folder
+        Where the configuration will be: files below it are named relative to it.
 
     Returns
     -------
@@ -67,7 +71,7 @@ def inspect(name: str, *more: str, count_nan: bool = False) -> tuple[str, str]:
                 note = f"  ({bad[branch]:,} NaN or infinite)" if bad.get(branch) else ""
                 lines.append(f"    {branch:{width}}  {kind}{note}")
         if not config and len(groups) > 1:
-            config = starting_config(tree, groups, [name, *more])
+            config = starting_config(tree, groups, [name, *more], folder)
             have = set(map(".".join, tree.fields.paths))
             for each in more:
                 lines += _differences(each, tree.name, have)
@@ -84,7 +88,7 @@ def write_starting_config(
     FileError
         If `output` exists, unless `force`, or no tree has a collection.
     """
-    text, config = inspect(*names, count_nan=count_nan)
+    text, config = inspect(*names, count_nan=count_nan, folder=output.parent)
     if not config:
         raise FileError(f"{names[0]} has no tree with a collection, for {output} to start from")
     with appearing(output, force=force) as temporary:

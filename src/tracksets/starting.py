@@ -23,12 +23,14 @@ _CARTESIAN = {"px", "py", "pz"}
 _BLOCKS_PER_EPOCH = 50
 
 
-def starting_config(tree: Tree, groups: list[Branches], files: Sequence[str]) -> str:
+def starting_config(
+    tree: Tree, groups: list[Branches], files: Sequence[str], folder: Path = Path()
+) -> str:
     """Write a `train.toml` to start from, for the largest collection of the tree.
 
-    It works as it stands; the other collections are there as comments. Of several files, each is a class, the last one the signal. Of one, the
-    target is a branch that looks like a truth, or else an event-level number to regress on, to be
-    replaced.
+    It works as it stands; the other collections are there as comments. Of several files, each is
+    a class, the last one the signal. Of one, the target is a branch that looks like a truth, or
+    else an event-level number to regress on, to be replaced.
 
     Parameters
     ----------
@@ -38,17 +40,19 @@ def starting_config(tree: Tree, groups: list[Branches], files: Sequence[str]) ->
         Its branches.
     files
         Names of all.
+    folder
+        Where the configuration will be.
     """
     events = groups[0]
     jagged = [each for each in groups[1:] if each.usable and each.mean > 0]
     lines = ["[data]", f'tree = "{tree.name}"']
     truth, values = _truth(tree, events)
     if len(files) == 1:
-        lines.append(f"files = [{_quoted(_absolute(tree.path))}]")
+        lines.append(f"files = [{_quoted(_seen_from(folder, tree.path))}]")
     if len(files) > 1:
         names = _class_names(files)
         for name, file in zip(names, files, strict=True):
-            path = _absolute(split_name(file)[0])
+            path = _seen_from(folder, split_name(file)[0])
             note = "  # the last class is the signal of the score" * (name == names[-1])
             lines += ["", f"[data.classes.{name}]{note}", f"files = [{_quoted(path)}]"]
     elif values:
@@ -102,9 +106,12 @@ def _class_names(files: Sequence[str]) -> list[str]:
     ]
 
 
-def _absolute(path: str) -> str:
-    """The configuration may be saved in any folder."""
-    return path if is_remote(path) else str(Path(path).resolve())
+def _seen_from(folder: Path, path: str) -> str:
+    """Name a file relative to a folder that it is below, so that both can be moved together."""
+    if is_remote(path):
+        return path
+    file, folder = Path(path).resolve(), folder.resolve()
+    return (file.relative_to(folder) if file.is_relative_to(folder) else file).as_posix()
 
 
 def _features(tree: Tree, group: Branches) -> list[str]:
