@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 # Read when JAX is imported, and inherited by the processes that tests start. Strict dtype
@@ -56,26 +55,6 @@ def shared_data() -> Callable[[str], Path]:
         return path
 
     return find
-
-
-@pytest.fixture
-def unprivileged() -> Iterator[Path]:
-    """Run a test without the rights of a superuser, who may write everywhere; yields a folder."""
-    # pytest's own folders are hidden from other users.
-    with TemporaryDirectory() as name:
-        folder, before = Path(name), (os.getegid(), os.geteuid())
-        folder.chmod(0o777)
-        if before[1] == 0:
-            os.setegid(65534)
-            os.seteuid(65534)
-        try:
-            yield folder
-        finally:
-            os.seteuid(before[1])
-            os.setegid(before[0])
-            for each in (folder, *folder.rglob("*")):
-                if each.is_dir():
-                    each.chmod(0o777)
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,14 @@
-"""What several tests need: made-up events, and a Deep Set written out as a loop over events."""
+"""What several tests need: made-up events, a Deep Set written out as a loop over events, and a
+folder without a superuser's rights.
+"""
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import awkward as ak
@@ -203,3 +209,26 @@ def deep_set(
         x = dense("rho", model.rho, np.concatenate(parts), model.residual)
         outputs.append(affine("out", x))
     return np.asarray(outputs).reshape(inputs.n_event, architecture.outputs)
+
+
+@contextmanager
+def unprivileged() -> Iterator[Path]:
+    """Give up a superuser's rights, who may write everywhere, for a block; yields a folder.
+
+    No fixture: what counts the coverage of each test writes at both ends of it.
+    """
+    # pytest's own folders are hidden from other users.
+    with TemporaryDirectory() as name:
+        folder, before = Path(name), (os.getegid(), os.geteuid())
+        folder.chmod(0o777)
+        if before[1] == 0:
+            os.setegid(65534)
+            os.seteuid(65534)
+        try:
+            yield folder
+        finally:
+            os.seteuid(before[1])
+            os.setegid(before[0])
+            for each in (folder, *folder.rglob("*")):
+                if each.is_dir():
+                    each.chmod(0o777)

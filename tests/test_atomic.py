@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from helpers import unprivileged
 
 from tracksets.atomic import appearing, discard
 from tracksets.errors import ConfigError, FileError
@@ -105,15 +106,16 @@ def test_a_file_is_in_place_of_the_folder(tmp_path):
         pytest.fail("refused too late")
 
 
-def test_read_only_folder(unprivileged):
-    folder = unprivileged / "out"
-    folder.mkdir(mode=0o500)
-    with (
-        pytest.raises(FileError, match=r"cannot write to the folder .*Permission denied"),
-        appearing(folder / "out.txt"),
-    ):
-        pytest.fail("refused too late")
-    assert names(folder) == []
+def test_read_only_folder():
+    with unprivileged() as place:
+        folder = place / "out"
+        folder.mkdir(mode=0o500)
+        with (
+            pytest.raises(FileError, match=r"cannot write to the folder .*Permission denied"),
+            appearing(folder / "out.txt"),
+        ):
+            pytest.fail("refused too late")
+        assert names(folder) == []
 
 
 def test_two_at_once(tmp_path):

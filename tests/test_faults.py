@@ -17,6 +17,7 @@ import awkward as ak
 import numpy as np
 import pytest
 import uproot
+from helpers import unprivileged
 from rootfiles import (
     MODES,
     TOY,
@@ -359,16 +360,17 @@ def test_branches_with_unequal_numbers_of_entries(root, scorer, tmp_path, mode, 
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_read_only_folder(unprivileged, scorer, mode):
-    source = write_toy(unprivileged / "in.root")
-    out = unprivileged / "out"
-    out.mkdir(mode=0o555)
-    error = error_of(scorer, source, out, mode)
-    assert "cannot write to the folder" in error
-    assert "Permission denied" in error
-    assert names(out) == []
-    error = error_of(scorer, source, out / "new", mode)
-    assert "cannot write to the folder" in error
+def test_read_only_folder(scorer, mode):
+    with unprivileged() as folder:
+        source = write_toy(folder / "in.root")
+        out = folder / "out"
+        out.mkdir(mode=0o555)
+        error = error_of(scorer, source, out, mode)
+        assert "cannot write to the folder" in error
+        assert "Permission denied" in error
+        assert names(out) == []
+        error = error_of(scorer, source, out / "new", mode)
+        assert "cannot write to the folder" in error
 
 
 # Two at once
