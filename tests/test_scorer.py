@@ -27,6 +27,7 @@ from tracksets.compiling import compiled
 from tracksets.errors import DataError, NonFiniteError
 from tracksets.features import jagged_inputs
 from tracksets.inputs import Collection, Inputs
+from tracksets.models import Model
 from tracksets.scorer import load
 from tracksets.targets import Task
 
@@ -77,6 +78,27 @@ def test_concatenated_events():
     parts = [EVENTS[:1], EVENTS[1:1], EVENTS[1:33], EVENTS[33:]]
     np.testing.assert_array_equal(SCORER(ak.concatenate(parts)), SCORES)
     np.testing.assert_array_equal(np.concatenate([SCORER(part) for part in parts]), SCORES)
+
+
+@pytest.mark.parametrize("slots", [128, 437])
+@pytest.mark.parametrize(
+    "model",
+    [
+        Model(phi=[64, 64], rho=[64]),
+        Model(phi=[8, 30], rho=[128, 128]),
+        Model(phi=[33], rho=[], pool=["mean", "softmax", "std"]),
+        Model(phi=[32, 100], rho=[8], pool=["max"], rounds=1, residual=True),
+    ],
+    ids=lambda model: "-".join(map(str, [*model.phi, *model.pool])),
+)
+def test_the_place_in_a_block_changes_no_bit(model, slots):
+    """Kernels of a CPU compute the last rows of a product in another order."""
+    blank = replace(SCORER, model=model, arrays={}, shape=Shape({"Track": 1500, "Jet": 777}, slots))
+    scorer = replace(blank, arrays=random_arrays(blank.architecture))
+    events = make_events(3000, mean=2)
+    scores = scorer(events)
+    for start in (1, 2, 3, 5, 150, 1431):
+        np.testing.assert_array_equal(scorer(events[start:]), scores[start:])
 
 
 def python_copy(events):

@@ -56,7 +56,7 @@ class Compiled:
     def _outputs(self, state: Any, block: Block) -> Array:
         self.traces += 1  # runs when JAX traces, not when it computes
         network: DeepSet = nnx.merge(self.graph, state)
-        return network(block, skip_padding=True)
+        return network(block, scoring=True)
 
     def to_arrays(self, state: Any) -> dict[str, np.ndarray]:
         """Name every array of a network's state: `phi.Track.layers.0.kernel`."""

@@ -114,7 +114,7 @@ class DeepSet(nnx.Module):
         block: Block,
         *,
         chunk: int | None = None,
-        skip_padding: bool = False,
+        scoring: bool = False,
         dtype: Precision = "float32",
         dropout: float = 0.0,
         key: Array | None = None,
@@ -127,8 +127,9 @@ class DeepSet(nnx.Module):
             Packed events.
         chunk
             Tracks to compute at a time; by default what suits the back end.
-        skip_padding
-            Don't compute chunks of padding. Faster, but without a reverse-mode derivative.
+        scoring
+            Don't compute chunks of padding, which is faster, but has no reverse-mode derivative;
+            and let no bit of an event's outputs depend on where it stands in the block.
         dtype
             What the layers compute in. Features are standardised, tracks added up and outputs
             returned in float32 in either case.
@@ -136,12 +137,19 @@ class DeepSet(nnx.Module):
             Probability that a number behind the pooling is dropped, for training only, and the
             random state that decides which.
         """
-        pool = partial(self._pool, block, chunk or default_chunk(), skip_padding, dtype)
-        parts = [*pool(self.phi), self.event_scaling(jnp.asarray(block.event))]
+        n_event = block.mask.shape[0]
+        more = (_whole_tiles(n_event) if scoring else n_event) - n_event
+
+        def pool(phis: Mapping[str, Phi], context: Array | None = None) -> list[Array]:
+            found = self._pool(block, chunk or default_chunk(), scoring, dtype, phis, context)
+            return [jnp.pad(each, ((0, more), (0, 0))) for each in found]
+
+        event = self.event_scaling(jnp.pad(jnp.asarray(block.event), ((0, more), (0, 0))))
+        parts = [*pool(self.phi), event]
         for each in self.rounds if self.model.rounds else ():
             context = each.context(jnp.concatenate(parts, axis=1), dtype)
             parts = [*pool(each.phi, context), *parts]
-        return self.readout(parts, dtype, dropping(dropout, key))
+        return self.readout(parts, dtype, dropping(dropout, key))[:n_event]
 
     def readout(
         self,
@@ -163,7 +171,7 @@ class DeepSet(nnx.Module):
         self,
         block: Block,
         chunk: int,
-        skip_padding: bool,
+        scoring: bool,
         dtype: Precision,
         phis: Mapping[str, Phi],
         context: Float[Array, "event context"] | None = None,
@@ -173,6 +181,7 @@ class DeepSet(nnx.Module):
         for name in self.collections:
             phi, tracks = phis[name], jnp.asarray(block.tracks[name])
             column = dict(self.weights).get(name)
+            n = max(min(chunk, tracks.shape[0]), 1)
             pooled.append(
                 pool_chunks(
                     partial(self._latent, name, phi, dtype),
@@ -180,8 +189,8 @@ class DeepSet(nnx.Module):
                     jnp.asarray(block.rows[name]),
                     block.mask.shape[0],
                     self.model.pool,
-                    chunk,
-                    block.n_track[name] if skip_padding else None,
+                    _whole_tiles(n) if scoring else n,
+                    block.n_track[name] if scoring else None,
                     weights=None if column is None else tracks[:, column],
                     attend=phi.logits if "softmax" in self.model.pool else None,
                     context=None if context is None else phi.shift(context, dtype),
@@ -220,3 +229,15 @@ def phis(model: Model, seen: Mapping[str, int], context: int, rngs: nnx.Rngs) ->
 def default_chunk() -> int:
     """Tracks per chunk: what fits the second-level cache of a CPU; on accelerators, all."""
     return 1024 if jax.default_backend() == "cpu" else 2**30
+
+
+def _whole_tiles(n: int) -> int:
+    """Round a number of rows up to what the products of matrices take whole, on a CPU.
+
+    Their kernels compute 6 or 8 rows at a time, and add up those that are left over in another
+    order. Without any left over, bits do not depend on which row it is.
+    """
+    return -(-n // _TILE) * _TILE
+
+
+_TILE = 24

@@ -124,7 +124,7 @@ def pool_chunks(
     how
         Poolings; their results are concatenated.
     chunk
-        Tracks per chunk.
+        Tracks per chunk; the last one is filled up with padding.
     used
         Track slots in use: chunks of nothing but padding are then not computed. Such a loop has
         no reverse-mode derivative.
@@ -141,7 +141,6 @@ def pool_chunks(
         Shape (n_event, len(how) * latent); zero for events without tracks.
     """
     n_track = tracks.shape[0]
-    chunk = max(min(chunk, n_track), 1)
     n_chunk = -(-n_track // chunk)
     missing = n_chunk * chunk - n_track
     tracks = jnp.pad(tracks, ((0, missing), (0, 0)))
@@ -157,7 +156,7 @@ def pool_chunks(
     def latent_of(part: dict[str, Array]) -> Array:
         if context is None:
             return phi(part["tracks"])
-        # Padding gets the context of the last event, and is dropped later.
+        # Padding gets the last context, and is dropped later.
         known = context.at[part["rows"]].get(mode="clip", indices_are_sorted=True)
         return phi(part["tracks"], known)
 

@@ -64,7 +64,7 @@ def stablehlo_bytes(scorer: Scorer) -> bytes:
             mask=jnp.ones(event.shape[0], bool),
             n_track={name: each.sum() for name, each in counts.items()},
         )
-        outputs = network(block, chunk=_CHUNK, skip_padding=True)
+        outputs = network(block, chunk=_CHUNK, scoring=True)
         return traced_link(scorer.task, scorer.calibration, outputs)
 
     scope = export.SymbolicScope()

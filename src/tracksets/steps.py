@@ -247,7 +247,7 @@ class Steps:
         network = nnx.merge(self.graph, params, rest)
 
         def one(batch: Batch) -> tuple[Array, Array]:
-            outputs = network(batch.block, skip_padding=True, dtype=self.training.precision)
+            outputs = network(batch.block, scoring=True, dtype=self.training.precision)
             return self._weighted(outputs, batch), outputs
 
         result: tuple[Array, Array] = jax.lax.map(one, stack)
