@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracksets.errors import DataError
-from tracksets.jagged import LARGEST_EXACT, Axis, column, float32
+from tracksets.jagged import LARGEST_EXACT, Axis, column, float32, per_event
 
 LISTS = [[1.0, 2.0], [], [3.0, 4.0, 5.0], [6.0], [], [7.0, 8.0]]
 PLAIN = ak.Array(LISTS)
@@ -155,6 +155,26 @@ def test_regular_and_empty(array, expected):
 
 def test_no_events_of_unknown_type():
     assert column(ak.Array([])).values.shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("lists", "expected"),
+    [
+        (LISTS, [2, 0, 3, 1, 0, 2]),
+        ([[1.0], None, [2.0, 3.0], None], [1, 0, 2, 0]),
+        (np.zeros((2, 3)), [3, 3]),
+    ],
+)
+def test_counts_without_values(lists, expected):
+    counts = per_event(ak.Array(lists))
+    assert counts.tolist() == expected
+    assert counts.dtype == np.int64
+    narrow = ak.Array(
+        ak.contents.ListOffsetArray(
+            ak.index.Index32(np.array([0, 2, 2, 3])), ak.contents.NumpyArray(np.arange(3.0))
+        )
+    )
+    assert per_event(narrow).dtype == np.int64
 
 
 def test_one_number_per_event():

@@ -301,3 +301,49 @@ def test_a_wrong_copy_does_not_pass(monkeypatch, sources, scorer, tmp_path, targ
     with pytest.raises(LabellingError, match="double was not copied correctly"):
         label(scorer, source, tmp_path / "out", format=target, progress=False)
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_wrong_copy_of_parquet_does_not_pass(monkeypatch, sources, scorer, tmp_path):
+    events = flat_events()
+    wrong = ak.with_field(events, events.double + (events.event % 97 == 0), "double")
+    other, add_columns = write(tmp_path / "wrong.parquet", wrong, "parquet"), rewriting.add_columns
+    monkeypatch.setattr(rewriting, "add_columns", lambda _, *rest: add_columns(str(other), *rest))
+    with pytest.raises(LabellingError, match="double was not copied correctly"):
+        label(scorer, sources["flat", "parquet"], tmp_path / "out", progress=False)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def beside(path: Path, other: ak.Array) -> Path:
+    """Write events as a TTree, with an RNTuple of something else in the same file."""
+    events = flat_events()
+    with uproot.recreate(path) as file:
+        file.mktree("Events", {k: events[k].type.content for k in events.fields})
+        file["Events"].extend(dict(zip(events.fields, ak.unzip(events), strict=True)))
+        file["other"] = other
+    return path
+
+
+def test_a_wrong_copy_of_another_tree_does_not_pass(monkeypatch, scorer, tmp_path):
+    monkeypatch.setattr(writing, "has_root", lambda: False)
+    source = beside(tmp_path / "in.root", ak.Array({"x": np.arange(9)}))
+    options = {"tree": "Events", "progress": False}
+    [out] = label(scorer, source, tmp_path / "out", **options).outputs
+    assert read(out, "other").x.to_list() == list(range(9))
+    copy = rewriting._copy
+
+    def wrong(tree, scores, extend):
+        copy(tree, scores, extend if scores else lambda new: extend({"x": new["x"] * 2}))
+
+    monkeypatch.setattr(rewriting, "_copy", wrong)
+    with pytest.raises(LabellingError, match="other/x was not copied correctly"):
+        label(scorer, source, tmp_path / "wrong", **options)
+    assert not list((tmp_path / "wrong").iterdir())
+
+
+def test_what_another_tree_cannot_keep_is_named(monkeypatch, scorer, tmp_path):
+    monkeypatch.setattr(writing, "has_root", lambda: False)
+    either = ak.concatenate([ak.Array(np.arange(3)), ak.Array([[1.5]])])
+    source = beside(tmp_path / "in.root", ak.Array({"either": either}))
+    with pytest.raises(LabellingError, match=r"cannot write other/either \(.*\). Use --mode"):
+        label(scorer, source, tmp_path / "out", tree="Events", progress=False)
+    assert not list((tmp_path / "out").iterdir())
