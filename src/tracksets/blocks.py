@@ -190,8 +190,8 @@ def next_block(axes: Mapping[str, Axis], start: int, n_event: int, shape: Shape)
     rung = 0
     for name, axis in axes.items():
         slots = shape.tracks[name]
-        fits = int(np.searchsorted(axis.offsets, axis.offsets[start] + slots, "right")) - 1
-        stop = min(stop, max(fits, start + 1))
+        end = axis.offsets[start] + slots
+        stop = min(stop, int(np.searchsorted(axis.offsets, end, "right")) - 1)
         while axis.counts[start] > slots * LADDER**rung:
             rung += 1
     return (start + 1, rung) if rung else (stop, 0)
