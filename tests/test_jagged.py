@@ -153,6 +153,11 @@ def test_regular_and_empty(array, expected):
     same(array, expected)
 
 
+def test_the_largest_integer_is_kept():
+    [value] = column(ak.Array(np.array([2**63 - 1], np.uint64))).values
+    assert int(value) == 2**63 - 1
+
+
 def test_no_events_of_unknown_type():
     assert column(ak.Array([])).values.shape == (0,)
 

@@ -209,6 +209,17 @@ def test_an_old_cycle_gets_no_branch(rich, writer, tmp_path):
         branch(rich, tmp_path / "no.root", scores(5), "dir/Events;1")
 
 
+def test_cycles_of_other_objects_do_not_count(writer, tmp_path):
+    write_toy(tmp_path / "in.root")
+    with uproot.update(tmp_path / "in.root") as file:
+        file["note"] = "one"
+        file["note"] = "two"
+        assert {"Events;1", "note;2"} <= set(file.keys())
+    branch(tmp_path / "in.root", tmp_path / "out.root", scores(), "Events;1")
+    with uproot.open(tmp_path / "out.root") as file:
+        assert same_values(file["Events"]["score"].array(), scores()["score"])
+
+
 def test_an_rntuple_stays_one(root, writer, tmp_path):
     source = write_rntuple(tmp_path / "in.root")
     branch(source, tmp_path / "out.root", scores())
