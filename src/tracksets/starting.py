@@ -23,9 +23,7 @@ _CARTESIAN = {"px", "py", "pz"}
 _BLOCKS_PER_EPOCH = 50
 
 
-def starting_config(
-    tree: Tree, groups: list[Branches], files: Sequence[str], folder: Path = Path()
-) -> str:
+def starting_config(tree: Tree, groups: list[Branches], files: Sequence[str], folder: Path) -> str:
     """Write a `train.toml` to start from, for the largest collection of the tree.
 
     It works as it stands; the other collections are there as comments. Of several files, each is
