@@ -1,5 +1,5 @@
-"""What several tests need: made-up events, a Deep Set written out as a loop over events, and a
-folder without a superuser's rights.
+"""What several tests need: made-up events, a Deep Set written out as a loop over events, OpenVINO,
+and a folder without a superuser's rights.
 """
 
 import os
@@ -13,10 +13,12 @@ from typing import Any
 
 import awkward as ak
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from tracksets.blocks import Shape
 from tracksets.compiling import compiled
+from tracksets.errors import MissingExtraError
 from tracksets.features import JaggedInputs
 from tracksets.folds import Folds
 from tracksets.inputs import Collection, Inputs
@@ -209,6 +211,17 @@ def deep_set(
         x = dense("rho", model.rho, np.concatenate(parts), model.residual)
         outputs.append(affine("out", x))
     return np.asarray(outputs).reshape(inputs.n_event, architecture.outputs)
+
+
+def need_openvino() -> Any:
+    """Return OpenVINO, or skip the test.
+
+    By way of tracksets: imported alone, it forks a process that reports to its makers, and JAX
+    warns of that fork in whichever test is just running.
+    """
+    reason = "openvino is not installed"
+    pytest.importorskip("tracksets.openvino_graph", reason=reason, exc_type=MissingExtraError)
+    return pytest.importorskip("openvino", reason=reason)
 
 
 @contextmanager

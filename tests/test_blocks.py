@@ -14,6 +14,7 @@ from tracksets.errors import ConfigError, DataError
 from tracksets.features import jagged_inputs
 from tracksets.inputs import Inputs
 from tracksets.pooling import pool
+from tracksets.slots import DEFAULT_TRACKS
 
 MULTIPLICITY = st.one_of(st.integers(0, 6), st.just(0), st.integers(0, 300))
 COUNTS = st.lists(st.tuples(MULTIPLICITY, MULTIPLICITY), max_size=40).map(
@@ -162,7 +163,8 @@ def test_pack_of_events(layout):
     np.testing.assert_array_equal(
         unpack([block.event for block in blocks], blocks)[:, 0], events.PV_z
     )
-    assert len(list(pack(events, inputs))) == 1
+    [block] = pack(events, inputs)
+    assert len(block.rows["Track"]) == DEFAULT_TRACKS
     assert list(pack(events[:0], inputs)) == []
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import uproot
 from flax import nnx
+from helpers import need_openvino
 from rootfiles import scorer_for
 
 import tracksets as ts
@@ -115,7 +116,7 @@ def names(folder: Path) -> dict[str, Any]:
 def skip_without_instructions(page: str) -> None:
     """Skip the page on engines where the processor has no instructions for bfloat16."""
     if page == "engines":
-        pytest.importorskip("openvino", reason="openvino is not installed")
+        need_openvino()
         try:
             Engine("openvino", "bfloat16").describe()
         except ProcessError as error:
@@ -130,7 +131,6 @@ def page_folder(ready: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return folder
 
 
-@pytest.mark.filterwarnings("ignore:os.fork")  # OpenVINO asks other programs when it is imported
 @pytest.mark.parametrize(
     "page", [pytest.param(page, marks=[pytest.mark.slow] * (page in SLOW)) for page in PAGES]
 )

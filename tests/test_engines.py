@@ -4,7 +4,7 @@ import pickle
 from dataclasses import replace
 
 import pytest
-from helpers import make_scorer
+from helpers import make_scorer, need_openvino
 from rootfiles import TOY, scorer_for, write_toy
 
 import tracksets as ts
@@ -75,7 +75,7 @@ def test_a_precision_needs_its_engine(tmp_path):
 
 
 def test_a_labelled_file_says_its_engine_and_is_made_anew_for_another(tmp_path):
-    pytest.importorskip("openvino", reason="openvino is not installed")
+    need_openvino()
     source, scorer = write_toy(tmp_path / "in.root"), scorer_for(TOY)
 
     def run(model, **options):
@@ -116,7 +116,7 @@ def test_notes_from_before_engines_were_jax():
 
 
 def test_the_command_line_says_what_is_gained_and_workers_compute_alike(tmp_path):
-    pytest.importorskip("openvino", reason="openvino is not installed")
+    need_openvino()
     from typer.testing import CliRunner
 
     from tracksets.cli import app

@@ -22,6 +22,7 @@ from helpers import (
     make_events,
     make_folds,
     make_scorer,
+    need_openvino,
     random_arrays,
 )
 from hypothesis import given
@@ -440,7 +441,7 @@ def test_stablehlo_runs_with_jax_alone(tmp_path, task):
 
 @pytest.mark.parametrize("task", [BINARY, CLASSES, REGRESSION], ids=lambda task: task.kind)
 def test_openvino_reads_the_same_file(tmp_path, task):
-    openvino = pytest.importorskip("openvino", reason="openvino is not installed")
+    openvino = need_openvino()
     scorer = scorer_of(task, "gelu")
     export(scorer, tmp_path / "model.onnx")
     precision = {"INFERENCE_PRECISION_HINT": "f32"}

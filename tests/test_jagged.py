@@ -177,6 +177,18 @@ def test_counts_without_values(array, expected):
     assert counts.dtype == np.int64
 
 
+def test_counts_of_virtual_events_read_no_values():
+    form, length, buffers = ak.to_buffers(PLAIN)
+    read = []
+
+    def reader(key: str):
+        return lambda: read.append(key) or buffers[key]
+
+    virtual = ak.from_buffers(form, length, {key: reader(key) for key in buffers})
+    assert per_event(virtual).tolist() == [2, 0, 3, 1, 0, 2]
+    assert read == ["node0-offsets"]
+
+
 def test_one_number_per_event():
     found = column(ak.Array([1, 2, 3])[::-1])
     assert found.axis is None

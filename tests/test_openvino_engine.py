@@ -23,6 +23,7 @@ from helpers import (
     flat_inputs,
     make_events,
     make_scorer,
+    need_openvino,
     random_arrays,
 )
 from hypothesis import given
@@ -39,7 +40,7 @@ from tracksets.metrics import roc_auc
 from tracksets.scorer import Scorer
 from tracksets.targets import Task
 
-pytest.importorskip("openvino", reason="openvino is not installed")
+need_openvino()
 
 from tracksets import openvino_engine, openvino_graph
 

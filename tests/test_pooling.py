@@ -109,6 +109,8 @@ def test_softmax_is_the_matrix_with_other_entries():
     )
     with pytest.raises(ValueError, match="'softmax' needs logits"):
         pool(pooling_matrix(ROWS, N_EVENT), jnp.asarray(latent), "softmax")
+    with pytest.raises(ValueError, match="'softmax' needs logits"):
+        pool_chunks(jnp.positive, latent, jnp.asarray(ROWS), N_EVENT, ("softmax",), 4)
 
 
 @pytest.mark.parametrize("how", ["mean", "std", "softmax"])

@@ -111,9 +111,7 @@ def per_event(array: ak.Array) -> NDArray[np.int64]:
     """Count the tracks of each event without reading their values; 0 where an event is missing."""
     layout = ak.to_layout(array)
     if isinstance(layout, ak.contents.ListOffsetArray):
-        offsets = layout.offsets.data
-        if isinstance(offsets, np.ndarray):  # else it is virtual
-            return np.diff(offsets).astype(np.int64, copy=False)
+        return np.diff(np.asarray(layout.offsets.data)).astype(np.int64, copy=False)
     counted = np.ma.filled(ak.to_numpy(ak.num(array, axis=1)), 0)
     return counted.astype(np.int64, copy=False)
 

@@ -134,7 +134,6 @@ def _new_tree(file: Any, name: str, tree: Tree, added: Mapping[str, Any], target
         zeros = {key: np.empty(0, kind) for key, kind in added.items()}
         columns = {key: empty[key] for key in empty.fields}
         made = file.mkrntuple(name, _table({**columns, **zeros}).layout.form)
-        # Of a dictionary, it would sort the columns.
         return lambda chunk: made.extend(_table(chunk)) if _any(chunk) else None
     counters = _counters(tree, added)
     title = tree.source.title if isinstance(tree, RootTree) and target == tree.format else ""

@@ -10,7 +10,6 @@ from pathlib import Path as FilePath
 from typing import Any, Literal
 
 import awkward as ak
-import numpy as np
 import uproot
 
 from tracksets.errors import FileError, TracksetsError
@@ -81,7 +80,7 @@ def write_branch(
     with _writing(tree, output):
         if tree.format == target == "root" and has_root():
             _copy(tree, output)
-            add_branches(output, tree.name.split(";")[0], scores, existing, notes)
+            add_branches(output, tree.name, scores, existing, notes)
         else:
             advice = _ROOT_ADVICE if tree.format == target == "root" else _ADVICE
             rewrite(tree, output, scores, notes, str(target), advice)
@@ -174,14 +173,11 @@ def write_friend(
 
 def _fill(file: Any, name: str, columns: Feed, target: str) -> None:
     """Write a new TTree or RNTuple of numbers."""
-    if target == "rntuple":
-        empty = {key: np.empty(0, kind) for key, kind in columns.types.items()}
-        made = file.mkrntuple(name, ak.zip(empty).layout.form)
-    else:
-        made = file.mktree(name, columns.types)
+    make = file.mkrntuple if target == "rntuple" else file.mktree
+    made = make(name, columns.types)
     for chunk in columns:
         if len(next(iter(chunk.values()))):
-            made.extend(ak.zip(chunk) if target == "rntuple" else chunk)
+            made.extend(chunk)
 
 
 def _is_newest(tree: Tree) -> bool:
