@@ -343,6 +343,17 @@ def test_friend(root, tmp_path):
     assert np.array_equal(found, scores()["score"])
 
 
+@pytest.mark.parametrize("target", ["root", "rntuple", "parquet"])
+def test_a_friend_of_nothing_has_its_columns(tmp_path, target):
+    nothing = {"event": np.empty(0, np.uint64), **scores(0)}
+    name, out = ("rows", "out.parquet") if target == "parquet" else ("kept", "out.root")
+    with open_tree(write_toy(tmp_path / "in.root")) as tree:
+        write_friend(tree, tmp_path / out, feed(nothing), name, target=target, every=False)
+    with open_tree(tmp_path / out, name) as written:
+        assert (written.format, written.n_event) == (target, 0)
+        assert list(written.fields.paths) == [("event",), ("score",)]
+
+
 # All of them
 
 
