@@ -4,7 +4,6 @@ For formats that cannot get another column in place. Nothing is left out without
 format cannot hold is refused by name, and the copy is compared with the input.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path as FilePath
 from typing import Any
@@ -137,10 +136,7 @@ def _new_tree(file: Any, name: str, tree: Tree, added: Mapping[str, Any], target
         return lambda chunk: made.extend(_table(chunk)) if _any(chunk) else None
     counters = _counters(tree, added)
     title = tree.source.title if isinstance(tree, RootTree) and target == tree.format else ""
-    types = {
-        **{key: empty[key].type.content for key in empty.fields if key not in counters.values()},
-        **dict(added),
-    }
+    types = {**{key: empty[key].type.content for key in empty.fields}, **dict(added)}
 
     def counter_name(column: str) -> str:
         new = f"n{column}"
@@ -202,13 +198,11 @@ def _compare(
 
 def _unwritable(tree: Tree, target: str) -> list[str]:
     """List the columns that cannot be written, with their types."""
-    types = tree.types()
-    names = Counter(path[-1] for path in types)
     refused = []
-    for path, kind in types.items():
+    for path, kind in tree.types().items():
         known = _fits_ttree(kind) if target == "root" else _fits(kind)
-        # Of two parts with the same name, as in muon/pt and jet/pt, only one would be left.
-        if known and not (target == "root" and (len(path) > 1 or names[path[-1]] > 1)):
+        # uproot writes the parts of a branch as branches beside it: muon/pt as muon_pt.
+        if known and not (target == "root" and len(path) > 1):
             continue
         shown = kind
         if isinstance(tree, RootTree):
