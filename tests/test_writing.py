@@ -90,9 +90,9 @@ def rich(root, tmp_path_factory) -> Path:
         for kind, buffer in numbers.items():
             tree.Branch(f"one_{kind}", buffer, f"one_{kind}/{kind}")
             tree.Branch(f"fixed_{kind}", buffer, f"fixed_{kind}[2][3]/{kind}")
-        flag, counter = array.array("B", [0]), array.array("i", [0])
+        flag, counter = array.array("B", [0]), array.array("I", [0])
         tree.Branch("flag", flag, "flag/O")
-        tree.Branch("nT", counter, "nT/I")
+        tree.Branch("nT", counter, "nT/i")
         tree.Branch("T_pt", numbers["F"], "T_pt[nT]/F")
         tree.Branch("T_x", numbers["D"], "T_x[nT]/D")
         vector = root.std.vector("float")()

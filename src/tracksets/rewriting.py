@@ -182,7 +182,6 @@ def _compare(
     same: dict[str, Any] = {
         "equal_nan": True,
         "dtype_exact": False,
-        "same_content_types": False,
         "check_parameters": False,
         "check_regular": False,
     }
