@@ -15,7 +15,7 @@ from tracksets.errors import ConfigError
 from tracksets.inputs import Collection, Inputs
 from tracksets.labelling import LabellingError, label
 from tracksets.parquet import is_parquet
-from tracksets.reading import open_tree
+from tracksets.reading import open_tree, provenances
 
 N = 250
 FORMATS = ("root", "rntuple", "parquet")
@@ -249,6 +249,30 @@ def test_missing_values_stay_missing(scorer, tmp_path):
             assert ak.to_list(read(out)[name]) == ak.to_list(values), name
     with pytest.raises(LabellingError, match=r"cannot write rows/maybe \(\?float32\)"):
         label(scorer, source, tmp_path / "root", format="root", progress=False)
+
+
+@pytest.mark.parametrize("target", ["rntuple", "parquet"])
+def test_parquet_as_awkward_writes_it(scorer, tmp_path, target):
+    """It says there what records are called, which an RNTuple cannot say."""
+    events = record_events()
+    events = ak.with_field(events, ak.with_name(events.Track, "Momentum4D"), "Track")
+    ak.to_parquet(events, tmp_path / "in.parquet", row_group_size=60)
+    options = {"format": target, "progress": False}
+    [out] = label(scorer, tmp_path / "in.parquet", tmp_path / "out", **options).outputs
+    found = read(out)
+    assert ak.to_list(found[events.fields]) == ak.to_list(events)
+    assert same_values(found.score, scorer(events))
+    if target == "parquet":
+        assert found.Track.type == ak.from_parquet(tmp_path / "in.parquet").Track.type
+
+
+def test_a_score_in_parquet_is_replaced_with_its_note(scorer, tmp_path):
+    ak.to_parquet(flat_events(), tmp_path / "in.parquet")
+    [once] = label(scorer, tmp_path / "in.parquet", tmp_path / "1", progress=False).outputs
+    [twice] = label(scorer, once, tmp_path / "2", force=True, progress=False).outputs
+    assert len(provenances(twice)) == 1
+    assert read(twice).fields == read(once).fields
+    assert same_values(read(twice).score, scorer(flat_events()))
 
 
 @pytest.mark.parametrize("kind", FORMATS)

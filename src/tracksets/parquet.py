@@ -2,15 +2,18 @@
 
 import hashlib
 import io
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path as FilePath
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import awkward as ak
+import numpy as np
 
 from tracksets.errors import FileError, MissingExtraError
 from tracksets.feeds import Feed
@@ -22,6 +25,9 @@ __all__ = ("ParquetTree", "add_columns", "is_parquet", "new_parquet", "notes_of"
 
 _NAME = "rows"
 """What the only tree of a Parquet file is called."""
+
+_DESCRIPTION = "awkward_array_metadata"
+"""Where `ak.to_parquet` says what Arrow cannot."""
 
 
 @dataclass(frozen=True)
@@ -211,7 +217,7 @@ def add_columns(source: str, output: FilePath, scores: Feed, notes: Mapping[str,
             return table
 
         empty = labelled(file.schema_arrow.empty_table())
-        schema = _with_notes(empty.schema, notes)
+        schema = _with_notes(empty.schema, {**notes, **_described(empty.schema, scores)})
         n = file.num_row_groups
         codec = file.metadata.row_group(0).column(0).compression.lower() if n else "zstd"
         codec = {"uncompressed": "none"}.get(codec, codec)
@@ -221,5 +227,23 @@ def add_columns(source: str, output: FilePath, scores: Feed, notes: Mapping[str,
                 writer.write_table(table, row_group_size=max(len(table), 1))
 
 
+def _described(schema: Any, scores: Feed) -> dict[str, str]:
+    """Return awkward's description of all columns, if a file has one of those that it came with.
+
+    It has the names of records and more that Arrow has no word for. awkward reads no file in which
+    a column is left out of it.
+    """
+    there = (schema.metadata or {}).get(_DESCRIPTION.encode())
+    if there is None:
+        return {}
+    with TemporaryDirectory() as folder:
+        path = f"{folder}/scores.parquet"
+        empty = ak.zip({name: np.empty(0, kind) for name, kind in scores.types.items()})
+        ak.to_parquet(empty, path, extensionarray=True)
+        new = _metadata(path).metadata[_DESCRIPTION.encode()]
+    return {_DESCRIPTION: json.dumps({**json.loads(there), **json.loads(new)})}
+
+
 def _with_notes(schema: Any, notes: Mapping[str, str]) -> Any:
-    return schema.with_metadata({**(schema.metadata or {}), **notes})
+    texts = {key.encode(): text.encode() for key, text in notes.items()}
+    return schema.with_metadata({**(schema.metadata or {}), **texts})
