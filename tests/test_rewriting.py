@@ -1,5 +1,6 @@
 """Every format into every other: equal in awkward and in real ROOT, or refused with the reason."""
 
+import re
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -146,7 +147,7 @@ def test_every_format_in_every_mode(root, sources, scorer, tmp_path, shape, kind
     events = flat_events() if shape == "flat" else record_events()
     refused = reason(shape, kind, mode, target)
     if kind == "parquet" and refused:
-        refused = refused.replace("Events/", "rows/")
+        refused = refused.replace("Events/", "rows/").replace("append or --mode ", "")
     if refused:
         with pytest.raises((ConfigError, LabellingError), match=refused):
             label(scorer, source, tmp_path, mode=mode, format=target, progress=False)
@@ -247,8 +248,49 @@ def test_missing_values_stay_missing(scorer, tmp_path):
         [out] = label(scorer, source, tmp_path / target, format=target, progress=False).outputs
         for name, values in odd.items():
             assert ak.to_list(read(out)[name]) == ak.to_list(values), name
-    with pytest.raises(LabellingError, match=r"cannot write rows/maybe \(\?float32\)"):
+    with pytest.raises(
+        LabellingError, match=r"cannot write rows/name \(\?string\). Use --mode friend"
+    ):
         label(scorer, source, tmp_path / "root", format="root", progress=False)
+
+
+def optional(events: ak.Array) -> ak.Array:
+    """Let every value be one that may be missing, at every level, as most programs write them."""
+    columns = {}
+    for name in events.fields:
+        inside = ak.mask(events[name], ak.full_like(events[name], True, dtype=bool))
+        columns[name] = ak.mask(inside, np.ones(len(events), bool))
+    return ak.zip(columns, depth_limit=1)
+
+
+def test_what_may_be_missing_and_is_not_fits_a_ttree(root, scorer, tmp_path):
+    events = flat_events()
+    source = write(tmp_path / "in.parquet", optional(events), "parquet")
+    assert str(read(source).three.type.content) == "option[3 * ?float64]"
+    [out] = label(scorer, source, tmp_path / "out", format="root", progress=False).outputs
+    check(out, "Events", ak.with_field(events, scorer(events), "score"), root)
+    empty = write(tmp_path / "empty.parquet", optional(events)[:0], "parquet")
+    [out] = label(scorer, empty, tmp_path / "out", format="root", progress=False).outputs
+    assert {"score", *events.fields} <= set(read(out).fields)
+
+
+@pytest.mark.parametrize("name", ["z", "Track_pt", "inside", "three"])
+def test_what_is_missing_does_not_fit_a_ttree(scorer, tmp_path, name):
+    events = flat_events()
+    there = np.arange(N) != 130  # in a later row group
+    if name == "inside":
+        values = ak.mask(events.empty, there)
+        values = ak.concatenate([values[:130], [[None]], values[131:]])
+    else:
+        values = ak.mask(events[name], there)
+    inputs = Inputs(collections={"Track": Collection(features=["q"])})
+    source = write(tmp_path / "in.parquet", ak.with_field(events, values, "odd"), "parquet")
+    message = r"rows/odd has missing values in events (\d+):(\d+), which a TTree cannot hold. Use --mode friend"
+    with pytest.raises(LabellingError, match=message) as caught:
+        label(scorer_for(inputs), source, tmp_path / "out", format="root", progress=False)
+    start, stop = map(int, re.search(message, str(caught.value)).groups())
+    assert start <= 130 < stop
+    assert not list((tmp_path / "out").iterdir())
 
 
 @pytest.mark.parametrize("target", ["rntuple", "parquet"])
@@ -314,11 +356,11 @@ def test_a_wrong_copy_does_not_pass(monkeypatch, sources, scorer, tmp_path, targ
     """Another column than the scores comes out different; nothing has raised."""
     copy = rewriting._copy
 
-    def wrong(tree, scores, extend):
+    def wrong(tree, scores, extend, *rest):
         def extend_wrongly(columns):
             extend({**columns, "double": columns["double"] + (columns["event"] % 97 == 0)})
 
-        copy(tree, scores, extend_wrongly)
+        copy(tree, scores, extend_wrongly, *rest)
 
     monkeypatch.setattr(rewriting, "_copy", wrong)
     source = sources["flat", "rntuple"]
@@ -355,8 +397,8 @@ def test_a_wrong_copy_of_another_tree_does_not_pass(monkeypatch, scorer, tmp_pat
     assert read(out, "other").x.to_list() == list(range(9))
     copy = rewriting._copy
 
-    def wrong(tree, scores, extend):
-        copy(tree, scores, extend if scores else lambda new: extend({"x": new["x"] * 2}))
+    def wrong(tree, scores, extend, *rest):
+        copy(tree, scores, extend if scores else lambda new: extend({"x": new["x"] * 2}), *rest)
 
     monkeypatch.setattr(rewriting, "_copy", wrong)
     with pytest.raises(LabellingError, match="other/x was not copied correctly"):

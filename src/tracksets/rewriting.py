@@ -64,7 +64,7 @@ def rewrite(
     elif target == "parquet":
         _refuse(tree, _unwritable(tree, target), advice)
         with new_parquet(output, notes) as extend:
-            _copy(tree, scores, extend)
+            _copy(tree, scores, extend, target, advice)
         _compare(tree, output, None, scores, advice)
     else:
         _rewrite_root(tree, output, scores, notes, target, advice)
@@ -99,9 +99,10 @@ def _rewrite_root(
     with uproot.recreate(output) as file:
         for key, made in {**objects, **notes}.items():
             file[key] = made
-        _copy(tree, scores, _new_tree(file, name, tree, scores.types, target))
+        _copy(tree, scores, _new_tree(file, name, tree, scores.types, target), target, advice)
         for each in _others(tree):
-            _copy(each, None, _new_tree(file, each.name, each, {}, each.format))
+            made = _new_tree(file, each.name, each, {}, each.format)
+            _copy(each, None, made, each.format, advice)
     _compare(tree, output, name, scores, advice)
     for each in _others(tree):
         _compare(each, output, each.name, None, advice)
@@ -117,30 +118,59 @@ def _kept(tree: Tree, scores: Feed | None) -> list[Path]:
     return [path for path in tree.fields.paths if scores is None or path[0] not in scores.types]
 
 
-def _copy(tree: Tree, scores: Feed | None, extend: Extend) -> None:
+def _read(
+    tree: Tree, paths: list[Path], start: int, stop: int, target: str, advice: str
+) -> dict[str, ak.Array]:
+    """Read columns as the new format can hold them."""
+    events = tree.read(paths, start, stop)
+    columns = {name: events[name] for name in events.fields}
+    if target != "root" or tree.format == "root":
+        return columns
+    for name, column in columns.items():
+        missing = FileError(
+            f"{tree.path}: {tree.name}/{name} has missing values in events {start}:{stop}, which "
+            f"a TTree cannot hold. {advice}"
+        )
+        columns[name] = _required(column, missing)
+    return columns
+
+
+def _required(array: ak.Array, missing: FileError) -> ak.Array:
+    """Leave out that values may be missing, as in most Parquet files, where none is."""
+
+    def required(layout: Any, **_: Any) -> Any:
+        if not layout.is_option:
+            return None
+        if np.any(layout.mask_as_bool(valid_when=False)):
+            raise missing
+        return ak.transform(required, layout.project(), highlevel=False)
+
+    return ak.transform(required, array)
+
+
+def _copy(tree: Tree, scores: Feed | None, extend: Extend, target: str, advice: str) -> None:
     """Copy a tree chunk by chunk, beside the scores."""
     paths = _kept(tree, scores)
     for start, stop in [*tree.chunks(paths)] or [(0, 0)]:
-        events = tree.read(paths, start, stop)
-        columns = {name: events[name] for name in events.fields}
+        columns = _read(tree, paths, start, stop, target, advice)
         extend({**columns, **(scores.take(stop - start) if scores else {})})
 
 
 def _new_tree(file: Any, name: str, tree: Tree, added: Mapping[str, Any], target: str) -> Extend:
     """Make an empty TTree or RNTuple for the columns of a tree and further ones."""
-    empty = tree.read([path for path in tree.fields.paths if path[0] not in added], 0, 0)
+    paths = [path for path in tree.fields.paths if path[0] not in added]
+    empty = _read(tree, paths, 0, 0, target, "")
     if target == "rntuple":
         zeros = {key: np.empty(0, kind) for key, kind in added.items()}
-        columns = {key: empty[key] for key in empty.fields}
-        made = file.mkrntuple(name, _table({**columns, **zeros}).layout.form)
+        made = file.mkrntuple(name, _table({**empty, **zeros}).layout.form)
         return lambda chunk: made.extend(_table(chunk)) if _any(chunk) else None
     counters = _counters(tree, added)
     title = tree.source.title if isinstance(tree, RootTree) and target == tree.format else ""
-    types = {**{key: empty[key].type.content for key in empty.fields}, **dict(added)}
+    types = {**{key: each.type.content for key, each in empty.items()}, **dict(added)}
 
     def counter_name(column: str) -> str:
         new = f"n{column}"
-        while new in empty.fields or new in added:  # a vector `Jet` beside a number `nJet`
+        while new in empty or new in added:  # a vector `Jet` beside a number `nJet`
             new += "_"
         return counters.get(column, new)
 
@@ -187,9 +217,10 @@ def _compare(
     }
     with open_tree(output, name) as copy:
         for start, stop in tree.chunks(paths):
-            old, new = tree.read(paths, start, stop), copy.read(paths, start, stop)
-            for column in old.fields:
-                if not ak.array_equal(old[column], new[column], **same):
+            old = _read(tree, paths, start, stop, copy.format, advice)
+            new = copy.read(paths, start, stop)
+            for column, values in old.items():
+                if not ak.array_equal(values, new[column], **same):
                     raise FileError(
                         f"{tree.path}: {tree.name}/{column} was not copied correctly. {advice}"
                     )
@@ -213,15 +244,26 @@ def _unwritable(tree: Tree, target: str) -> list[str]:
 
 
 def _fits_ttree(kind: Any) -> bool:
-    """Whether it is a number or a list of numbers, or has fixed dimensions but is not jagged."""
+    """Whether it is a number or a list of numbers, or has fixed dimensions but is not jagged.
+
+    Whether a value is missing, where its type allows that, is seen when it is read.
+    """
+    kind = _required_type(kind)
     if isinstance(kind, ak.types.ListType) and not kind.parameters:
-        # uproot writes `var * 3 * float32` with wrong counts.
-        kind = None if isinstance(kind.content, ak.types.RegularType) else kind.content
+        kind = _required_type(kind.content)
+        if isinstance(kind, ak.types.RegularType):
+            return False  # uproot writes `var * 3 * float32` with wrong counts
     while isinstance(kind, ak.types.RegularType) and not kind.parameters:
-        kind = kind.content
+        kind = _required_type(kind.content)
     return (
         isinstance(kind, ak.types.NumpyType) and not kind.parameters and kind.primitive in _NUMBERS
     )
+
+
+def _required_type(kind: Any) -> Any:
+    while isinstance(kind, ak.types.OptionType):
+        kind = kind.content
+    return kind
 
 
 def _fits(kind: Any) -> bool:

@@ -26,6 +26,7 @@ __all__ = ("Format", "write_append", "write_branch", "write_friend")
 Format = Literal["root", "rntuple", "parquet"]
 
 _ADVICE = "Use --mode append or --mode friend"
+_FRIEND_ADVICE = "Use --mode friend"
 _ROOT_ADVICE = f"{_ADVICE}, or install ROOT: pip install 'tracksets[root]'"
 
 
@@ -83,6 +84,8 @@ def write_branch(
             add_branches(output, tree.name, scores, existing, notes)
         else:
             advice = _ROOT_ADVICE if tree.format == target == "root" else _ADVICE
+            if not isinstance(tree, RootTree):
+                advice = _FRIEND_ADVICE
             rewrite(tree, output, scores, notes, str(target), advice)
     _verify(tree, output, None if target == "parquet" else name_in_root(tree), scores)
 
