@@ -1,6 +1,7 @@
 """Parquet files: the same columns as the array that was written, and clear errors."""
 
 import sys
+from decimal import Decimal
 
 import awkward as ak
 import numpy as np
@@ -77,6 +78,16 @@ def test_what_is_not_parquet_is_refused(path, tmp_path):
             pass
     with pytest.raises(FileError, match="has no trees, so none called 'Events'"):
         next(open_trees(f"{path}:Events"))
+
+
+def test_a_column_that_awkward_cannot_read_is_named(tmp_path):
+    import pyarrow.parquet
+
+    table = pyarrow.table({"z": [1.0], "price": pyarrow.array([Decimal("1.50")])})
+    pyarrow.parquet.write_table(table, tmp_path / "in.parquet")
+    message = r"in\.parquet: awkward cannot read the column price, of type decimal128\(3, 2\)"
+    with pytest.raises(FileError, match=message), open_tree(tmp_path / "in.parquet"):
+        pass
 
 
 def test_without_pyarrow_the_extra_is_named(path, monkeypatch):

@@ -274,6 +274,32 @@ def test_what_may_be_missing_and_is_not_fits_a_ttree(root, scorer, tmp_path):
     assert {"score", *events.fields} <= set(read(out).fields)
 
 
+@pytest.mark.parametrize("jagged", [False, True])
+def test_records_that_may_be_missing_fit_an_rntuple_if_none_is(scorer, tmp_path, jagged):
+    """uproot reads a record that may be missing as a list of records."""
+    events = flat_events()
+    parts = {"a": ak.mask(events.z, events.z < 0), "b": optional(events).Track_pt}
+    for missing in (None, 130):
+        values = ak.mask(ak.zip(parts, depth_limit=1), np.arange(N) != missing)
+        values = ak.unflatten(values, 1) if jagged else values
+        source = write(tmp_path / "in.parquet", ak.with_field(events, values, "odd"), "parquet")
+        options = {"format": "rntuple", "force": True, "progress": False}
+        if missing is None:
+            [out] = label(scorer, source, tmp_path / "out", **options).outputs
+            assert ak.to_list(read(out).odd) == ak.to_list(values)
+            continue
+        message = r"rows/odd has missing values in events \d+:\d+, which an RNTuple's record cannot"
+        with pytest.raises(LabellingError, match=message):
+            label(scorer, source, tmp_path / "out", **options)
+
+
+def test_bytes_are_no_text_for_an_rntuple(scorer, tmp_path):
+    events = ak.with_field(flat_events(), ak.Array([b"bytes"] * N), "odd")
+    source = write(tmp_path / "in.parquet", events, "parquet")
+    with pytest.raises(LabellingError, match=r"cannot write rows/odd \(bytes\). Use --mode friend"):
+        label(scorer, source, tmp_path / "out", format="rntuple", progress=False)
+
+
 @pytest.mark.parametrize("name", ["z", "Track_pt", "inside", "three"])
 def test_what_is_missing_does_not_fit_a_ttree(scorer, tmp_path, name):
     events = flat_events()

@@ -120,11 +120,12 @@ def open_parquet(path: str, name: str | None = None) -> ParquetTree:
     if name not in (None, _NAME):
         raise FileError(f"{path} is a Parquet file and has no trees, so none called {name!r}")
     try:
-        form = ak.metadata_from_parquet(path)["form"]
         metadata = _metadata(path)
+        form = ak.metadata_from_parquet(path)["form"]
     except Exception as error:  # files that are not Parquet files raise anything
         raise FileError(
-            f"{path} is not a Parquet file, or truncated: {reason_of(error)}"
+            _beyond_awkward(path)
+            or f"{path} is not a Parquet file, or truncated: {reason_of(error)}"
         ) from error
     fields = Fields((each for each in leaves(form) if each), f"{path}")
     return ParquetTree(path, _NAME, metadata.num_rows, fields, metadata)
@@ -136,6 +137,23 @@ def _pyarrow(purpose: str) -> Any:
     except ImportError as error:
         raise MissingExtraError("pyarrow", "parquet", purpose) from error
     return pyarrow
+
+
+def _beyond_awkward(path: str) -> str | None:
+    """Name the column for whose type awkward has none, if that is what is wrong with a file."""
+    try:
+        schema = _metadata(path).schema.to_arrow_schema()
+    except Exception:  # noqa: BLE001  # as above
+        return None
+    for field in schema:
+        try:
+            ak.from_arrow_schema(_pyarrow("").schema([field]))
+        except Exception:  # noqa: BLE001  # of many kinds
+            return (
+                f"{path}: awkward cannot read the column {field.name}, of type {field.type}; "
+                "make a file without it"
+            )
+    return None
 
 
 def _metadata(path: str) -> Any:

@@ -124,22 +124,24 @@ def _read(
     """Read columns as the new format can hold them."""
     events = tree.read(paths, start, stop)
     columns = {name: events[name] for name in events.fields}
-    if target != "root" or tree.format == "root":
+    if target in ("parquet", tree.format):
         return columns
+    kind = "a TTree" if target == "root" else "an RNTuple's record"
     for name, column in columns.items():
         missing = FileError(
             f"{tree.path}: {tree.name}/{name} has missing values in events {start}:{stop}, which "
-            f"a TTree cannot hold. {advice}"
+            f"{kind} cannot hold. {advice}"
         )
-        columns[name] = _required(column, missing)
+        columns[name] = _required(column, target, missing)
     return columns
 
 
-def _required(array: ak.Array, missing: FileError) -> ak.Array:
+def _required(array: ak.Array, target: str, missing: FileError) -> ak.Array:
     """Leave out that values may be missing, as in most Parquet files, where none is."""
 
     def required(layout: Any, **_: Any) -> Any:
-        if not layout.is_option:
+        # uproot reads a record that may be missing from an RNTuple as a list of records.
+        if not layout.is_option or not (target == "root" or layout.fields):
             return None
         if np.any(layout.mask_as_bool(valid_when=False)):
             raise missing
@@ -271,6 +273,8 @@ def _fits(kind: Any) -> bool:
 
     Records are no case: each of their fields is a column of its own.
     """
+    if kind.parameters.get("__array__") == "bytestring":
+        return False
     if isinstance(kind, ak.types.NumpyType):
         return kind.primitive in _NUMBERS
     if isinstance(kind, (ak.types.ListType, ak.types.RegularType, ak.types.OptionType)):
