@@ -196,4 +196,4 @@ def test_unpack_refuses_what_does_not_belong():
         unpack([np.zeros(2)], blocks)
     with pytest.raises(DataError, match="3 values for a block of 2"):
         unpack([np.zeros(3), np.zeros(2)], blocks)
-    assert unpack([], []).shape == (0,)
+    assert (unpack([], []).shape, unpack([], []).dtype) == ((0,), np.float32)

@@ -113,6 +113,15 @@ def test_softmax_is_the_matrix_with_other_entries():
         pool_chunks(jnp.positive, latent, jnp.asarray(ROWS), N_EVENT, ("softmax",), 4)
 
 
+def test_logits_of_padding_do_not_matter_to_a_gradient():
+    latent, _, cotangent = random_case()
+    logits = np.where(np.arange(len(ROWS)) < USED, logits_of(latent), np.float32(np.nan))
+    matrix = pooling_matrix(ROWS, N_EVENT)
+    gradient = jax.grad(lambda x: (pool(matrix, latent, "softmax", x) * cotangent).sum())(logits)
+    assert np.isfinite(gradient[:USED]).all()
+    assert not gradient[USED:].any()
+
+
 @pytest.mark.parametrize("how", ["mean", "std", "softmax"])
 def test_equal_tracks_have_no_spread_and_their_own_mean(how):
     """Also large ones, whose squares lose digits; and there is a gradient."""

@@ -17,6 +17,7 @@ from tracksets.inputs import Collection, Inputs
 from tracksets.labelling import LabellingError, label
 from tracksets.parquet import is_parquet
 from tracksets.reading import open_tree, provenances
+from tracksets.trees import Tree
 
 N = 250
 FORMATS = ("root", "rntuple", "parquet")
@@ -187,6 +188,21 @@ def test_there_and_back(sources, scorer, tmp_path, kind):
         assert same_values(plain_types(back[name]), plain_types(events[name])), name
     for field in ("one", "two", "three_"):
         assert same_values(back[field], scorer(events))
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("target", FORMATS)
+def test_chunk_by_chunk(monkeypatch, sources, scorer, tmp_path, kind, target):
+    monkeypatch.setattr(writing, "has_root", lambda: False)
+    monkeypatch.setattr(Tree.chunks, "__defaults__", (50,))
+    source, events = sources["flat", kind], flat_events()
+    with open_tree(source) as tree:
+        assert [stop for _, stop in tree.chunks(tree.fields.paths)] == [60, 120, 180, 240, 250]
+    [out] = label(scorer, source, tmp_path, format=target, progress=False).outputs
+    found = read(out)
+    for name in events.fields:
+        assert same_values(plain_types(found[name]), plain_types(events[name])), name
+    assert same_values(found.score, scorer(events))
 
 
 @pytest.mark.parametrize("kind", FORMATS)

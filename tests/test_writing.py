@@ -218,6 +218,7 @@ def test_cycles_of_other_objects_do_not_count(writer, tmp_path):
     branch(tmp_path / "in.root", tmp_path / "out.root", scores(), "Events;1")
     with uproot.open(tmp_path / "out.root") as file:
         assert same_values(file["Events"]["score"].array(), scores()["score"])
+        assert str(file["note"]) == "two"
 
 
 def test_an_rntuple_stays_one(root, writer, tmp_path):
@@ -252,10 +253,13 @@ def test_what_uproot_cannot_write_is_named(root, without_root, tmp_path):
     for _ in range(20):
         tree.Fill()
     tree.Write()
+    other = root.TTree("other", "")
+    other.Branch("nested", odd["nested"], 32000, 0)
+    other.Write()
     root.TF1("function", "x", 0, 1).Write()
     file.Close()
     with pytest.raises(FileError) as caught:
-        branch(tmp_path / "in.root", tmp_path / "out.root", scores())
+        branch(tmp_path / "in.root", tmp_path / "out.root", scores(), "Events")
     for each in (
         r"Events/word (std::string)",
         r"Events/nested (std::vector<std::vector<float>>)",
@@ -263,6 +267,7 @@ def test_what_uproot_cannot_write_is_named(root, without_root, tmp_path):
         r"Events/momentum (TLorentzVector)",
         r"Events/jagged (float[][2])",
         r"Events/pair (struct {float a; float b;})",
+        r"other/nested (std::vector<std::vector<float>>)",
         r"function (TF1)",
         "--mode append or --mode friend, or install ROOT: pip install 'tracksets[root]'",
     ):
@@ -316,15 +321,16 @@ def test_append_to_rntuple(tmp_path):
         assert same_values(old.read(old.fields.paths), new.read(new.fields.paths))
 
 
-def test_append_twice(tmp_path):
+@pytest.mark.parametrize("name", ["Events_score", "dir/Events_score"])
+def test_append_twice(tmp_path, name):
     source, first = write_toy(tmp_path / "in.root"), tmp_path / "first.root"
     with open_tree(source) as tree:
-        write_append(tree, first, feed(scores(20, 1)), "Events_score")
+        write_append(tree, first, feed(scores(20, 1)), name)
     with open_tree(first, "Events") as tree:
-        with pytest.raises(FileError, match="has an object 'Events_score' already"):
-            write_append(tree, tmp_path / "no.root", feed(scores(20, 2)), "Events_score")
-        write_append(tree, tmp_path / "out.root", feed(scores(20, 2)), "Events_score", force=True)
-    back = read(tmp_path / "out.root", "score", "Events_score")
+        with pytest.raises(FileError, match=f"has an object '{name}' already"):
+            write_append(tree, tmp_path / "no.root", feed(scores(20, 2)), name)
+        write_append(tree, tmp_path / "out.root", feed(scores(20, 2)), name, force=True)
+    back = read(tmp_path / "out.root", "score", name)
     assert same_values(back, scores(20, 2)["score"])
 
 

@@ -125,14 +125,14 @@ def write_append(
         )
     with _writing(tree, output):
         _copy(tree, output)
-    with _writing(tree, output), uproot.update(output) as file:
-        if name in {key.split(";")[0] for key in file.keys(recursive=True)} and not force:
-            raise FileError(
-                f"{tree.path} has an object {name!r} already; choose another name with --field"
-            )
-        _fill(file, name, scores, target or tree.format)
-        for key, text in (notes or {}).items():
-            file[key] = text
+        with uproot.update(output) as file:
+            if name in {key.split(";")[0] for key in file.keys(recursive=True)} and not force:
+                raise FileError(
+                    f"{tree.path} has an object {name!r} already; choose another name with --field"
+                )
+            _fill(file, name, scores, target or tree.format)
+            for key, text in (notes or {}).items():
+                file[key] = text
     _verify(tree, output, name, scores)
 
 
@@ -171,7 +171,7 @@ def write_friend(
                 _fill(file, name, columns, str(target))
                 for key, text in (notes or {}).items():
                     file[key] = text
-    _verify(tree, output, None if target == "parquet" else name, columns, every)
+    _verify(tree, output, None, columns, every)
 
 
 def _fill(file: Any, name: str, columns: Feed, target: str) -> None:
