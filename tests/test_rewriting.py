@@ -207,7 +207,8 @@ def test_chunk_by_chunk(monkeypatch, sources, scorer, tmp_path, kind, target):
 
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("target", FORMATS)
-def test_no_events(scorer, tmp_path, kind, target):
+def test_no_events(root, scorer, tmp_path, kind, target):
+    """ROOT, other than uproot, reads no RNTuple with an empty cluster."""
     events = flat_events()[:0]
     ending = "parquet" if kind == "parquet" else "root"
     source = tmp_path / f"in.{ending}"
@@ -223,8 +224,13 @@ def test_no_events(scorer, tmp_path, kind, target):
         [out] = label(
             scorer, source, tmp_path / mode, mode=mode, format=target, progress=False
         ).outputs
-        back = read(out, "Events" if mode == "branch" else "Events_score")
+        tree = "Events" if mode == "branch" else "Events_score"
+        back = read(out, tree)
         assert len(back) == 0
+        if target == "rntuple":  # RDataFrame crashes on any without entries
+            assert root.RNTupleReader.Open(tree, str(out)).GetNEntries() == 0
+        elif target == "root":
+            assert by_rdataframe(out, tree, ["score"]) == {"score": []}
         assert back.score.type.content == ak.types.NumpyType("float32")
 
 

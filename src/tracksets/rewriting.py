@@ -165,6 +165,7 @@ def _new_tree(file: Any, name: str, tree: Tree, added: Mapping[str, Any], target
     if target == "rntuple":
         zeros = {key: np.empty(0, kind) for key, kind in added.items()}
         made = file.mkrntuple(name, _table({**empty, **zeros}).layout.form)
+        # ROOT reads no RNTuple with an empty cluster.
         return lambda chunk: made.extend(_table(chunk)) if _any(chunk) else None
     counters = _counters(tree, added)
     title = tree.source.title if isinstance(tree, RootTree) and target == tree.format else ""
@@ -177,7 +178,7 @@ def _new_tree(file: Any, name: str, tree: Tree, added: Mapping[str, Any], target
         return counters.get(column, new)
 
     made = file.mktree(name, types, title=title, counter_name=counter_name)
-    return lambda chunk: made.extend({key: chunk[key] for key in types}) if _any(chunk) else None
+    return lambda chunk: made.extend({key: chunk[key] for key in types})
 
 
 def _table(columns: Mapping[str, Any]) -> ak.Array:
