@@ -322,6 +322,18 @@ def test_bytes_are_no_text_for_an_rntuple(scorer, tmp_path):
         label(scorer, source, tmp_path / "out", format="rntuple", progress=False)
 
 
+@pytest.mark.parametrize(("n", "end"), [(10, "odd9 (bytes)"), (12, "odd9 (bytes) and 2 more")])
+def test_a_long_list_is_cut(scorer, tmp_path, n, end):
+    odd = {f"odd{i}": ak.Array([b"bytes"] * N) for i in range(n)}
+    events = flat_events()
+    columns = dict(zip(events.fields, ak.unzip(events), strict=True))
+    source = write(tmp_path / "in.parquet", ak.zip({**columns, **odd}, depth_limit=1), "parquet")
+    with pytest.raises(LabellingError) as caught:
+        label(scorer, source, tmp_path / "out", format="root", progress=False)
+    assert "cannot write rows/odd0 (bytes), rows/odd1 (bytes), " in str(caught.value)
+    assert f", rows/{end}. Use --mode friend" in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["z", "Track_pt", "inside", "three"])
 def test_what_is_missing_does_not_fit_a_ttree(scorer, tmp_path, name):
     events = flat_events()
