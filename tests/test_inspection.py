@@ -187,6 +187,26 @@ def test_nan_is_counted_on_request(tmp_path):
     assert describe(str(path), count_nan=True).count("NaN") == 1
 
 
+def test_values_that_may_be_missing_are_usable(tmp_path):
+    """As in the files of most programs that write Parquet."""
+    path = tmp_path / "file.parquet"
+    pt = ak.Array([[1.0, 2.0], None, [3.0, None], []])
+    ak.to_parquet(ak.Array({"Track_pt": pt, "x": [1.0, None, 2.0, np.nan]}), path)
+    text = describe(str(path), count_nan=True)
+    assert "cannot be used" not in text
+    assert (
+        "collection Track: 1.0 per event, at most 2\n    Track_pt  option[var * ?float64]" in text
+    )
+    assert "x  ?float64  (1 NaN or infinite)" in text
+    assert check_config(tomllib.loads(text.partition("start from:")[2])).inputs
+
+
+def test_a_missing_file_is_named_whatever_its_format(tmp_path):
+    for name in ("none.parquet", "none.root"):
+        with pytest.raises(FileError, match=f"no file .*{name}"):
+            describe(str(tmp_path / name))
+
+
 def test_parquet_is_described(tmp_path):
     path = tmp_path / "file.parquet"
     tracks = ak.zip({"pt": ak.Array([[1.0, 2.0], [], [3.0]])})

@@ -7,7 +7,8 @@ import awkward as ak
 import numpy as np
 
 from tracksets.fields import column_of
-from tracksets.trees import Tree
+from tracksets.jagged import per_event
+from tracksets.trees import Tree, required_type
 
 __all__ = ("SAMPLE_EVENTS", "Branches", "collections_of")
 
@@ -50,9 +51,9 @@ def collections_of(tree: Tree) -> list[Branches]:
     groups: dict[str, dict[str, str]] = {"": {}}
     odd: dict[str, str] = {}
     for path in tree.fields.paths:
-        kind = kinds.get(path)
+        kind = required_type(kinds.get(path))
         name = ".".join(path)
-        shown = "unreadable" if kind is None else str(kind)
+        shown = "unreadable" if kind is None else str(kinds[path])
         if _is_number(kind):
             groups[""][name] = shown
         elif isinstance(kind, ak.types.ListType) and _is_number(kind.content):
@@ -64,7 +65,7 @@ def collections_of(tree: Tree) -> list[Branches]:
         path = next(each for each in tree.fields.paths if ".".join(each) in types)
         sample = tree.read([path], 0, min(tree.n_event, SAMPLE_EVENTS))
         column = column_of(sample, path)
-        counts = np.asarray(ak.num(column, axis=1)) if len(column) else np.zeros(1)
+        counts = per_event(column) if len(column) else np.zeros(1)
         found.append(Branches(group, types, float(counts.mean()), int(counts.max(initial=0))))
     if odd:
         found.append(Branches("other", odd, usable=False))
@@ -72,8 +73,9 @@ def collections_of(tree: Tree) -> list[Branches]:
 
 
 def _is_number(kind: Any) -> bool:
+    kind = required_type(kind)
     while isinstance(kind, ak.types.RegularType) and not kind.parameters:
-        kind = kind.content
+        kind = required_type(kind.content)
     return isinstance(kind, ak.types.NumpyType) and not kind.parameters
 
 

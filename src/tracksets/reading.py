@@ -142,9 +142,13 @@ def open_tree(name: str | os.PathLike[str], tree: str | None = None) -> Iterator
 
 
 def _open_parquet(path: str, name: str | None) -> Tree:
+    _need_file(path)
+    return open_parquet(path, name)
+
+
+def _need_file(path: str) -> None:
     if not is_remote(path) and not FilePath(path).is_file():
         raise FileError(no_such_file(path))
-    return open_parquet(path, name)
 
 
 def open_trees(name: str | os.PathLike[str]) -> Iterator[Tree]:
@@ -176,6 +180,7 @@ def provenances(name: str | os.PathLike[str]) -> list[Provenance]:
     """List what a file says of the scores in it; see `open_trees`."""
     path, _ = split_name(name)
     if is_parquet(path):
+        _need_file(path)
         texts = notes_of(path)
     else:
         with _open_file(path) as file:
@@ -191,10 +196,9 @@ def provenances(name: str | os.PathLike[str]) -> list[Provenance]:
 
 @contextmanager
 def _open_file(path: str) -> Iterator[Any]:
-    if not is_remote(path) and not FilePath(path).is_file():
-        if FilePath(path).is_dir():
-            raise FileError(f"{path} is a folder, not a ROOT file; give a pattern: {path}/*.root")
-        raise FileError(no_such_file(path))
+    if not is_remote(path) and FilePath(path).is_dir():
+        raise FileError(f"{path} is a folder, not a ROOT file; give a pattern: {path}/*.root")
+    _need_file(path)
     try:
         # A plain string would be split at its last colon. What is read is not kept: of closed files,
         # caches would stay in memory until Python looks for cycles.

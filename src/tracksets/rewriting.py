@@ -17,7 +17,7 @@ from tracksets.feeds import Feed
 from tracksets.fields import Path
 from tracksets.parquet import ParquetTree, add_columns, new_parquet
 from tracksets.reading import RootTree, leaves_of, open_tree, root_trees, trees_of
-from tracksets.trees import Tree
+from tracksets.trees import Tree, required_type
 
 __all__ = ("name_in_root", "rewrite")
 
@@ -251,22 +251,16 @@ def _fits_ttree(kind: Any) -> bool:
 
     Whether a value is missing, where its type allows that, is seen when it is read.
     """
-    kind = _required_type(kind)
+    kind = required_type(kind)
     if isinstance(kind, ak.types.ListType) and not kind.parameters:
-        kind = _required_type(kind.content)
+        kind = required_type(kind.content)
         if isinstance(kind, ak.types.RegularType):
             return False  # uproot writes `var * 3 * float32` with wrong counts
     while isinstance(kind, ak.types.RegularType) and not kind.parameters:
-        kind = _required_type(kind.content)
+        kind = required_type(kind.content)
     return (
         isinstance(kind, ak.types.NumpyType) and not kind.parameters and kind.primitive in _NUMBERS
     )
-
-
-def _required_type(kind: Any) -> Any:
-    while isinstance(kind, ak.types.OptionType):
-        kind = kind.content
-    return kind
 
 
 def _fits(kind: Any) -> bool:

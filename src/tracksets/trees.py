@@ -12,7 +12,7 @@ import awkward as ak
 from tracksets.errors import FileError
 from tracksets.fields import Fields, Path, column_of
 
-__all__ = ("CHUNK_EVENTS", "Tree", "reason_of")
+__all__ = ("CHUNK_EVENTS", "Tree", "reason_of", "required_type")
 
 CHUNK_EVENTS = 50_000
 """Events to read at a time, about; boundaries follow the clusters of the tree."""
@@ -126,6 +126,13 @@ class Tree(ABC):
                 start += events
         if start < self.n_event:
             yield start, self.n_event
+
+
+def required_type(kind: Any) -> Any:
+    """Return what awkward calls values that are there, of a type that may also miss values."""
+    while isinstance(kind, ak.types.OptionType):
+        kind = kind.content
+    return kind
 
 
 def reason_of(error: BaseException) -> str:
