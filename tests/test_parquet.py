@@ -80,6 +80,17 @@ def test_what_is_not_parquet_is_refused(path, tmp_path):
         next(open_trees(f"{path}:Events"))
 
 
+def test_dots_in_names(events, tmp_path):
+    dotted = {"Aux.pt": events.Jet_pt, "Aux.z": events.z, "Track": events.Track}
+    ak.to_parquet(ak.zip(dotted, depth_limit=1), tmp_path / "in.parquet", row_group_size=300)
+    with open_tree(tmp_path / "in.parquet") as tree:
+        assert tree.fields.paths == (("Aux.pt",), ("Aux.z",), ("Track", "pt"), ("Track", "eta"))
+        found = tree.read([("Aux.pt",), ("Track", "pt")], 200, 700)
+    assert found.fields == ["Aux.pt", "Track"]
+    assert ak.array_equal(found["Aux.pt"], events.Jet_pt[200:700])
+    assert ak.array_equal(found.Track.pt, events.Track.pt[200:700])
+
+
 def test_a_column_that_awkward_cannot_read_is_named(tmp_path):
     import pyarrow.parquet
 

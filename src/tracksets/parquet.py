@@ -82,16 +82,19 @@ class ParquetTree(Tree):
             i for i, first in enumerate(starts[:-1]) if first < stop and starts[i + 1] > start
         ]
         groups = groups or [0][: len(starts) - 1]
-        columns = [".".join(path) for path in paths]
+        columns: list[str] | None = [".".join(path) for path in paths]
+        if any("." in name for path in paths for name in path):
+            columns = None  # awkward takes `a.b` for a part of `a`: all columns are read
         # Row groups can be read as a whole only, and a large one is read in several chunks.
-        key = (*groups, *columns)
+        key = (*groups, *(columns or ()))
         array: Any = self._latest.get(key)
         if array is None:
             array = ak.from_parquet(self.path, columns=columns, row_groups=groups or None)
             self._latest.clear()
             self._latest[key] = array
         first = starts[groups[0]] if groups else 0
-        return array[start - first : stop - first]
+        names = list(dict.fromkeys(path[0] for path in paths))
+        return array[names][start - first : stop - first]
 
 
 def is_parquet(path: str) -> bool:
