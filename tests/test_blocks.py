@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 from helpers import as_records, flat_inputs, make_events
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tracksets.blocks import LADDER, Shape, pack, pack_inputs, pack_parts, unpack
@@ -83,10 +83,13 @@ def test_order(counts, shape, random):
     assert_same(pack_inputs(inputs, shape, order), pack_inputs(inputs.take(order), shape))
 
 
-@given(COUNTS, SHAPES, st.lists(st.integers(0, 40), max_size=5))
+@given(COUNTS, SHAPES, st.lists(st.floats(0, 1), max_size=20))
+@example({"Track": np.ones(6, int), "Jet": np.zeros(6, int)}, Shape({"Track": 9, "Jet": 1}, 8), [])
 def test_parts_are_packed_as_one(counts, shape, edges):
+    """Also those that leave room in a block for several that follow."""
     inputs = flat_inputs(counts)
-    edges = sorted(min(edge, inputs.n_event) for edge in [0, *edges, inputs.n_event])
+    edges = edges or np.linspace(0, 1, inputs.n_event + 1)
+    edges = sorted(round(edge * inputs.n_event) for edge in [0, *edges, 1])
     parts = [inputs.slice(start, stop) for start, stop in pairwise(edges)]
     assert_same(pack_parts(parts, shape), pack_inputs(inputs, shape))
 

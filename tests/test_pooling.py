@@ -113,6 +113,12 @@ def test_softmax_is_the_matrix_with_other_entries():
         pool_chunks(jnp.positive, latent, jnp.asarray(ROWS), N_EVENT, ("softmax",), 4)
 
 
+@pytest.mark.parametrize("how", ["sum", "mean", "max", "std"])
+def test_the_pooled_latent_has_the_type_of_the_latent(how):
+    latent = jnp.ones((len(ROWS), 2), jnp.bfloat16)
+    assert pool(pooling_matrix(ROWS, N_EVENT), latent, how).dtype == jnp.bfloat16
+
+
 def test_logits_of_padding_do_not_matter_to_a_gradient():
     latent, _, cotangent = random_case()
     logits = np.where(np.arange(len(ROWS)) < USED, logits_of(latent), np.float32(np.nan))
