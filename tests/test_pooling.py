@@ -219,6 +219,15 @@ def test_pool_chunks(how, chunk, padding, weighted, strict_dtypes):
     np.testing.assert_allclose((cotangents * change).sum(), (wanted * direction).sum(), rtol=1e-4)
 
 
+@pytest.mark.parametrize("chunk", [1, 5, 20])
+def test_a_full_block_has_no_chunk_twice(chunk):
+    rows = jnp.arange(20) // 3
+    latent = jnp.asarray(np.random.default_rng(0).normal(size=(20, 2)), jnp.float32)
+    found = pool_chunks(jnp.positive, latent, rows, 7, ("sum",), chunk, jnp.int32(20))
+    expected = pool_chunks(jnp.positive, latent, rows, 7, ("sum",), chunk)
+    np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.parametrize("chunk", [1, 7, 64])
 def test_phi_is_given_the_context_of_each_tracks_event(chunk, strict_dtypes):
     latent, _, cotangent = random_case()
