@@ -213,6 +213,12 @@ def test_short_vectors_per_track(array):
     assert found.values.tolist() == np.arange(12).reshape(6, 2).tolist()
 
 
+def test_no_tracks_of_short_vectors_of_unknown_type():
+    found = column(lists(RegularArray(EmptyArray(), 2), [0, 0, 0]))
+    assert found.axis.counts.tolist() == [0, 0]
+    assert found.values.shape == (0, 2)
+
+
 def test_contiguous_float32_is_not_copied():
     values = FLAT.astype(np.float32)
     for array in (lists(NumpyArray(values)), lists(NumpyArray(values))[2:], ak.Array(values)):

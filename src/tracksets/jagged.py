@@ -147,7 +147,7 @@ def _numbers(layout: Any, name: str, event_of: Callable[[int], int]) -> NDArray[
         )
     if inner.is_unknown:
         return np.empty(layout.length if layout is inner else (layout.length, layout.size))
-    plain = layout.data if layout.is_numpy else ak.to_numpy(layout, allow_missing=True)
+    plain = layout.data if layout.is_numpy else ak.to_numpy(layout)
     values = np.asarray(plain)
     if values.dtype.kind == "u" and values.dtype.itemsize == 8 and values.size:
         largest = values.max()
