@@ -341,6 +341,8 @@ def test_what_is_missing_does_not_fit_a_ttree(scorer, tmp_path, name):
     if name == "inside":
         values = ak.mask(events.empty, there)
         values = ak.concatenate([values[:130], [[None]], values[131:]])
+    elif name == "three":  # older versions of Arrow write no fixed dimension that is missing
+        values = ak.mask(events.three, np.repeat(there[:, np.newaxis], 3, axis=1))
     else:
         values = ak.mask(events[name], there)
     inputs = Inputs(collections={"Track": Collection(features=["q"])})
