@@ -347,7 +347,10 @@ def test_what_is_missing_does_not_fit_a_ttree(scorer, tmp_path, name):
         values = ak.mask(events[name], there)
     inputs = Inputs(collections={"Track": Collection(features=["q"])})
     source = write(tmp_path / "in.parquet", ak.with_field(events, values, "odd"), "parquet")
-    message = r"rows/odd has missing values in events (\d+):(\d+), which a TTree cannot hold. Use --mode friend"
+    message = (
+        r"rows/odd has missing values in events (\d+):(\d+), which a TTree cannot hold. "
+        "Use --mode friend"
+    )
     with pytest.raises(LabellingError, match=message) as caught:
         label(scorer_for(inputs), source, tmp_path / "out", format="root", progress=False)
     start, stop = map(int, re.search(message, str(caught.value)).groups())

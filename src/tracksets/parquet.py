@@ -144,13 +144,14 @@ def _pyarrow(purpose: str) -> Any:
 
 def _beyond_awkward(path: str) -> str | None:
     """Name the column for whose type awkward has none, if that is what is wrong with a file."""
+    pyarrow = _pyarrow(f"reading {path}")
     try:
         schema = _metadata(path).schema.to_arrow_schema()
-    except Exception:  # noqa: BLE001  # as above
+    except Exception:  # noqa: BLE001  # it is no Parquet file
         return None
     for field in schema:
         try:
-            ak.from_arrow_schema(_pyarrow("").schema([field]))
+            ak.from_arrow_schema(pyarrow.schema([field]))
         except Exception:  # noqa: BLE001  # of many kinds
             return (
                 f"{path}: awkward cannot read the column {field.name}, of type {field.type}; "

@@ -129,7 +129,7 @@ class Tree(ABC):
 
 
 def required_type(kind: Any) -> Any:
-    """Return what awkward calls values that are there, of a type that may also miss values."""
+    """Return the type that the values have which are not missing; the same if none may be."""
     while isinstance(kind, ak.types.OptionType):
         kind = kind.content
     return kind

@@ -25,10 +25,6 @@ __all__ = ("Format", "write_append", "write_branch", "write_friend")
 
 Format = Literal["root", "rntuple", "parquet"]
 
-_ADVICE = "Use --mode append or --mode friend"
-_FRIEND_ADVICE = "Use --mode friend"
-_ROOT_ADVICE = f"{_ADVICE}, or install ROOT: pip install 'tracksets[root]'"
-
 
 def write_branch(
     tree: Tree,
@@ -83,10 +79,7 @@ def write_branch(
             _copy(tree, output)
             add_branches(output, tree.name, scores, existing, notes)
         else:
-            advice = _ROOT_ADVICE if tree.format == target == "root" else _ADVICE
-            if not isinstance(tree, RootTree):
-                advice = _FRIEND_ADVICE
-            rewrite(tree, output, scores, notes, str(target), advice)
+            rewrite(tree, output, scores, notes, str(target), _advice(tree, str(target)))
     _verify(tree, output, None if target == "parquet" else name_in_root(tree), scores)
 
 
@@ -181,6 +174,16 @@ def _fill(file: Any, name: str, columns: Feed, target: str) -> None:
     for chunk in columns:
         if len(next(iter(chunk.values()))):
             made.extend(chunk)
+
+
+def _advice(tree: Tree, target: str) -> str:
+    """Say what to do about a column that cannot be copied."""
+    if not isinstance(tree, RootTree):
+        return "Use --mode friend"
+    advice = "Use --mode append or --mode friend"
+    if tree.format == target == "root":
+        advice += ", or install ROOT: pip install 'tracksets[root]'"
+    return advice
 
 
 def _is_newest(tree: Tree) -> bool:
